@@ -1,0 +1,61 @@
+"""PixelCNN and its successors: causal layers, exact likelihoods, samplers, and questions to ask of them.
+
+Everything a notebook needs is here under one name: `import pixelhelpers as ph`. Plots, widgets and
+exercises, with the libraries that they need, load when they are first used.
+"""
+
+import importlib
+from typing import Any
+
+from . import data, distributions, layers, models, probes, sampling, training
+from .data import DataError, Images, load_images
+from .layers import MaskedConv2d, ResidualBlock
+from .models import PixelCNN, list_pretrained, load_pretrained
+from .probes import CausalityError, check_causal, receptive_field, total_probability
+from .sampling import image_grid, sample
+from .training import History, bits_per_dim, default_device, evaluate, fit
+
+__version__ = "0.1.0"
+__all__ = [
+    "CausalityError",
+    "DataError",
+    "History",
+    "Images",
+    "MaskedConv2d",
+    "PixelCNN",
+    "ResidualBlock",
+    "bits_per_dim",
+    "check_causal",
+    "data",
+    "default_device",
+    "distributions",
+    "evaluate",
+    "exercises",
+    "fit",
+    "image_grid",
+    "layers",
+    "list_pretrained",
+    "load_images",
+    "load_pretrained",
+    "models",
+    "plots",
+    "probes",
+    "receptive_field",
+    "sample",
+    "sampling",
+    "total_probability",
+    "training",
+    "widgets",
+]
+
+_ON_FIRST_USE = ("exercises", "plots", "widgets")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_FIRST_USE:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

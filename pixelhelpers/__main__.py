@@ -1,0 +1,171 @@
+"""The command line: `python -m pixelhelpers train | evaluate | sample`."""
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+
+from . import load_images, load_pretrained, models, sampling, training
+from .data import DataError
+from .models.base import AutoregressiveModel, list_pretrained, write_atomically
+
+MODELS = {"pixelcnn": models.PixelCNN}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status: 0 done, 1 could not be done, 130 interrupted.
+
+    Arguments:
+        arguments: the words after `python -m pixelhelpers`; None takes them from the command line.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (DataError, ValueError, OSError, FloatingPointError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pixelhelpers", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    train = commands.add_parser("train", help="train a model and write its weights and record")
+    train.set_defaults(run=_train)
+    train.add_argument("--model", choices=sorted(MODELS), default="pixelcnn")
+    train.add_argument("--folder", required=True, help="where checkpoints and the record go")
+    train.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
+    network = train.add_argument_group("network")
+    network.add_argument("--hidden", type=int, help="number of features")
+    network.add_argument("--blocks", type=int, help="number of residual blocks")
+    network.add_argument("--dropout", type=float, help="probability of dropping a feature in training")
+    network.add_argument("--conditional", action="store_true", help="condition on the class labels")
+    _add_data(train)
+    how = train.add_argument_group("training")
+    how.add_argument("--epochs", type=int, required=True)
+    how.add_argument("--batch-size", type=int, default=32)
+    how.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
+    how.add_argument("--weight-decay", type=float, default=0.0)
+    how.add_argument("--clip", type=float, default=1.0, help="largest norm of the gradient")
+    how.add_argument("--ema", type=float, default=0.999, help="decay of the weights' moving average")
+    how.add_argument("--patience", type=int, help="epochs without improvement before stopping")
+    how.add_argument("--seconds", type=float, help="stop after this much training time")
+    how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
+    how.add_argument("--precision", choices=training.PRECISIONS, help="by default mixed on a CUDA GPU")
+    how.add_argument("--compile", action="store_true", help="use torch.compile")
+    how.add_argument("--tensorboard", action="store_true", help="log to the folder's tensorboard/")
+
+    evaluate = commands.add_parser("evaluate", help="score weights in bits per dimension")
+    evaluate.set_defaults(run=_evaluate)
+    _add_weights(evaluate)
+    _add_data(evaluate)
+    evaluate.add_argument("--split", choices=("train", "valid", "test"), default="valid")
+
+    sample = commands.add_parser("sample", help="draw images into a PNG file")
+    sample.set_defaults(run=_sample)
+    _add_weights(sample)
+    sample.add_argument("--out", required=True, help="the PNG file to write")
+    sample.add_argument("--count", type=int, default=16)
+    sample.add_argument("--label", type=int, help="class, for weights with classes")
+    sample.add_argument("--method", default="auto", help="auto or naive")
+    sample.add_argument("--temperature", type=float, default=1.0)
+    sample.add_argument("--top-p", type=float)
+    sample.add_argument("--greedy", action="store_true")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", default="fashion-mnist", help="fashion-mnist, mnist, cifar10 or digits")
+    group.add_argument("--root", help="folder of the data sets")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("weights", help=f"a folder, or one of: {', '.join(list_pretrained())}")
+
+
+def _load_weights(name: str) -> AutoregressiveModel:
+    return load_pretrained(name) if name in list_pretrained() else AutoregressiveModel.from_pretrained(name)
+
+
+def _train(options: argparse.Namespace) -> int:
+    images = load_images(options.data, options.root, fallback=False)
+    network = {
+        name: value
+        for name in ("hidden", "blocks", "dropout")
+        if (value := getattr(options, name)) is not None
+    }
+    torch.manual_seed(options.seed)
+    model = MODELS[options.model](
+        levels=images.levels,
+        image_channels=images.train.shape[1],
+        image_size=images.train.shape[-1],
+        classes=len(images.classes) if options.conditional else None,
+        **network,
+    )
+    names = (
+        "epochs batch_size lr weight_decay clip ema patience seconds seed device precision compile folder "
+        "resume tensorboard"
+    )
+    history = training.fit(model, images, **{name: getattr(options, name) for name in names.split()})
+    print(history)
+    finished = history and (history[-1]["epoch"] == options.epochs or options.seconds or options.patience)
+    if not finished:
+        return 130
+    best = Path(options.folder) / "best"
+    model.save_pretrained(best)
+    test = training.evaluate(model, images.test, images.test_labels)
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    card = {
+        "data": images.name,
+        "command": shlex.join(["python", "-m", "pixelhelpers", *words]),
+        "seed": options.seed,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "training_images": len(images.train),
+        "epochs": list(history),
+        "test_bits_per_dim": test,
+        "wall_clock_seconds": history[-1]["seconds"],
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{options.device or training.default_device()}, PyTorch {torch.__version__}",
+    }
+    write_atomically(best / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+    print(f"test: {test:.4f} bits/dim; weights and record are in {best}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    model = _load_weights(options.weights).to(training.default_device())
+    images = load_images(options.data, options.root, fallback=False)
+    part, labels = getattr(images, options.split), getattr(images, f"{options.split}_labels")
+    score = training.evaluate(model, part, labels)
+    print(f"{options.weights} on {len(part)} {options.split} images of {images.name}: {score:.4f} bits/dim")
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    model = _load_weights(options.weights)
+    model.to(options.device or training.default_device())
+    images = sampling.sample(
+        model,
+        options.count,
+        method=options.method,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        greedy=options.greedy,
+        label=options.label,
+        seed=options.seed,
+    )
+    sampling.save_grid(images, options.out, model.levels)
+    print(f"{options.count} images are in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+"""What all models share: scaling, labels, likelihood, drawing order, saving and loading."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..distributions import Categorical
+
+FORMAT = 1
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader finds the old content or the new one, never a part of it.
+
+    Arguments:
+        path: the file; its folder must exist.
+        content: the new content.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> write_atomically(file, b"whole")
+        >>> file.read_bytes()
+        b'whole'
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class AutoregressiveModel(nn.Module):
+    """An image model that factorises p(x) into one conditional per value, in a fixed order.
+
+    Subclasses define `forward` (the parameters of every conditional) and `predict` (the conditionals).
+    Images are integers in `[0, levels)` everywhere; `scale` maps them to [-1, 1].
+
+    Arguments:
+        settings: the keywords of the subclass's constructor, kept for saving; among them
+            `levels`, `image_channels`, `image_size` (side in pixels) and `classes` (None: unconditional).
+    """
+
+    card: dict | None = None
+    _known: ClassVar[dict[str, type["AutoregressiveModel"]]] = {}
+
+    def __init_subclass__(cls, **keywords: Any):
+        super().__init_subclass__(**keywords)
+        AutoregressiveModel._known[cls.__name__] = cls
+
+    def __init__(
+        self, *, levels: int, image_channels: int, image_size: int, classes: int | None, **settings: Any
+    ):
+        super().__init__()
+        for name, given, least in (
+            ("levels", levels, 2),
+            ("image_channels", image_channels, 1),
+            ("image_size", image_size, 1),
+        ):
+            if given < least:
+                raise ValueError(f"{name} is {given}: give at least {least}.")
+        self.levels, self.image_channels, self.image_size, self.classes = (
+            levels,
+            image_channels,
+            image_size,
+            classes,
+        )
+        self.settings = {
+            "levels": levels,
+            "image_channels": image_channels,
+            "image_size": image_size,
+            "classes": classes,
+            **settings,
+        }
+
+    # -- input ------------------------------------------------------------------------------------
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Maps integer images to numbers in [-1, 1] of the model's own precision.
+
+        Arguments:
+            x: `[N, C, H, W]`, values in `[0, levels)`.
+
+        Raises:
+            ValueError: for another number of axes or channels.
+        """
+        if x.dim() != 4 or x.shape[1] != self.image_channels:
+            raise ValueError(
+                f"images have shape {tuple(x.shape)}: give [N, {self.image_channels}, height, width]."
+            )
+        return x.to(next(self.parameters()).dtype) * (2 / (self.levels - 1)) - 1
+
+    def labels(self, label: int | Tensor | None, count: int) -> Tensor | None:
+        """Brings labels into the shape `[count]`, int64, on the model's device.
+
+        Arguments:
+            label: a class in `[0, classes)`, one per image, or None for a model without classes.
+            count: number of images.
+
+        Raises:
+            ValueError: for a missing, superfluous, misshapen or out-of-range label.
+        """
+        if self.classes is None:
+            if label is not None:
+                raise ValueError("label was given, but the model was built without classes: leave it out.")
+            return None
+        if label is None:
+            raise ValueError(
+                f"label is missing: the model knows {self.classes} classes; give label=0 … {self.classes - 1} "
+                "or one per image."
+            )
+        label = torch.as_tensor(label)
+        if label.is_floating_point() or label.dim() > 1 or label.numel() not in (1, count):
+            raise ValueError(
+                f"label has type {label.dtype} and shape {tuple(label.shape)}: give one integer, or {count} of them."
+            )
+        # A GPU is not asked: that would stop it. There, the look-up of the class fails by itself.
+        if label.device.type == "cpu" and not 0 <= int(label.min()) <= int(label.max()) < self.classes:
+            raise ValueError(
+                f"label runs from {int(label.min())} to {int(label.max())}: the model knows 0 … {self.classes - 1}."
+            )
+        return label.to(next(self.parameters()).device, torch.long).expand(count)
+
+    # -- what a model can say ---------------------------------------------------------------------
+
+    def predict(self, x: Tensor, label: int | Tensor | None = None, at: tuple[int, int, int] | None = None):
+        """Gives the conditional distribution of every value, given the earlier values of `x`.
+
+        Arguments:
+            x: images `[N, C, H, W]`, values in `[0, levels)`.
+            label: class or classes `[N]`, for a model with classes.
+            at: (row, column, channel) to get the conditionals of this one value, batch `[N]`.
+
+        Returns:
+            a `torch.distributions.Distribution` of batch shape `[N, C, H, W]` with `.pmf()` `[..., levels]`.
+        """
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        """Gives the log-likelihood of whole images: the sum of all conditionals' log-probabilities.
+
+        Arguments:
+            x: images `[N, C, H, W]`, integers in `[0, levels)`.
+            label: class or classes `[N]`, for a model with classes.
+
+        Returns:
+            nats `[N]`, at most 0.
+        """
+        return self.predict(x, label).log_prob(x.long()).flatten(1).sum(1)
+
+    def order(self, shape: tuple[int, ...]) -> Tensor:
+        """Gives the rank of every value in the drawing order; equal ranks are drawn together.
+
+        Arguments:
+            shape: (height, width), or (channels, height, width).
+
+        Returns:
+            int64 `[C, H, W]`: by default raster order, then channel.
+        """
+        height, width = shape[-2:]
+        pixels = torch.arange(height * width).view(1, height, width)
+        return pixels * self.image_channels + torch.arange(self.image_channels).view(-1, 1, 1)
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Writes `config.json` and `model.safetensors`, each at once or not at all.
+
+        Arguments:
+            folder: made if missing.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"class": type(self).__name__, "format": FORMAT, "settings": self.settings}
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        write_atomically(folder / "model.safetensors", save(weights))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike):
+        """Builds the model that `save_pretrained` wrote, in evaluation mode, on the CPU.
+
+        Arguments:
+            folder: holds `config.json` and `model.safetensors`; a `card.json` beside them becomes `.card`.
+
+        Raises:
+            FileNotFoundError: when one of the two files is missing.
+            ValueError: for an unknown class, format or setting, or weights of other names or shapes.
+        """
+        folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder} holds no {name}: give a folder that save_pretrained wrote.")
+        model = cls._from_config(folder / "config.json")
+        try:
+            weights = load((folder / "model.safetensors").read_bytes())
+        except SafetensorError as error:
+            raise ValueError(
+                f"{folder / 'model.safetensors'} is not a whole safetensors file ({error}): fetch it again."
+            ) from None
+        own = model.state_dict()
+        for name in sorted(own.keys() | weights.keys()):
+            if name not in weights:
+                raise ValueError(f"{folder / 'model.safetensors'} lacks the weight {name!r} of {type(model).__name__}.")
+            if name not in own:
+                raise ValueError(f"{folder / 'model.safetensors'} holds {name!r}, unknown to {type(model).__name__}.")
+            if own[name].shape != weights[name].shape:
+                raise ValueError(
+                    f"weight {name!r} has shape {tuple(weights[name].shape)}, but {folder / 'config.json'} "
+                    f"describes {tuple(own[name].shape)}."
+                )
+        model.load_state_dict(weights)
+        if (folder / "card.json").is_file():
+            model.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        return model.eval()
+
+    @classmethod
+    def _from_config(cls, path: Path) -> "AutoregressiveModel":
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            name, version, settings = config["class"], config["format"], config["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a model's configuration ({error!r}): fetch it again.") from None
+        known = {name: kind for name, kind in cls._known.items() if issubclass(kind, cls)}
+        if name not in known:
+            raise ValueError(f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}.")
+        if version != FORMAT:
+            raise ValueError(f"{path} has format {version!r}, this package reads {FORMAT}: update the package.")
+        try:
+            return known[name](**settings)
+        except TypeError as error:
+            raise ValueError(f"{path} has settings that {name} does not take: {error}.") from None
+
+
+class SoftmaxModel(AutoregressiveModel):
+    """A model whose `forward` gives one logit per level: `[N, levels, H, W]`, colour `[N, levels, C, H, W]`."""
+
+    def logits_per_value(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        """Gives the logits as `[N, C, H, W, levels]`, a view of what `forward` computed."""
+        logits = self(x, label)
+        if self.image_channels == 1:
+            logits = logits.unsqueeze(2)
+        return logits.movedim(1, -1)
+
+    def predict(self, x: Tensor, label: int | Tensor | None = None, at: tuple[int, int, int] | None = None):
+        logits = self.logits_per_value(x, label)
+        if at is not None:
+            row, column, channel = at
+            logits = logits[:, channel, row, column]
+        return Categorical(logits=logits)
+
+    def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        # Levels are last and, in the channels-last layout, contiguous: no copy of the largest tensor.
+        logits = self.logits_per_value(x, label)
+        logits = logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32))
+        return -F.cross_entropy(logits, x.flatten().long(), reduction="none").view(len(x), -1).sum(1)
+
+
+class OwnModule(SoftmaxModel):
+    """A learner's own module, made to answer like a model of the package.
+
+    Arguments:
+        module: maps images `[N, C, H, W]`, given as floats in `[0, levels)`, to logits `[N, levels, H, W]`,
+            for colour `[N, levels, C, H, W]`.
+        levels: number of levels of a value.
+        image_channels: number of image channels C.
+        image_size: side in pixels that `sample` takes when it is not told another.
+    """
+
+    def __init__(self, module: nn.Module, levels: int, image_channels: int, image_size: int):
+        super().__init__(levels=levels, image_channels=image_channels, image_size=image_size, classes=None)
+        self.module = module
+
+    def forward(self, x: Tensor, label: None = None) -> Tensor:
+        parameter = next(self.module.parameters(), None)
+        logits = self.module(x.to(torch.get_default_dtype() if parameter is None else parameter.dtype))
+        expected = (len(x), self.levels, *x.shape[2 if self.image_channels == 1 else 1 :])
+        if tuple(logits.shape) != expected:
+            raise ValueError(
+                f"{type(self.module).__name__} maps images {tuple(x.shape)} to {tuple(logits.shape)}: "
+                f"logits must have shape {expected} (images, levels, …)."
+            )
+        return logits
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Writes the module's own `state_dict` as `model.safetensors`; rebuilding the module is the learner's."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.contiguous() for name, value in self.module.state_dict().items()}
+        write_atomically(folder / "model.safetensors", save(weights))
+
+
+def as_model(
+    module: nn.Module, *, levels: int | None = None, image_channels: int = 1, image_size: int = 28
+) -> AutoregressiveModel:
+    """Takes a model of the package as it is and wraps any other module as `OwnModule`.
+
+    Arguments:
+        module: a model, or a module that maps images `[N, C, H, W]` to logits `[N, levels, H, W]`.
+        levels: number of levels of a value; None asks the module, by passing it one image.
+        image_channels: number of their channels.
+        image_size: their side in pixels.
+
+    Raises:
+        TypeError: when it is not a module at all.
+    """
+    if isinstance(module, AutoregressiveModel):
+        return module
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"model is a {type(module).__name__}: give a torch.nn.Module.")
+    if levels is None:
+        parameter = next(module.parameters(), torch.zeros(()))
+        levels = module(parameter.new_zeros(1, image_channels, image_size, image_size)).shape[1]
+    return OwnModule(module, levels, image_channels, image_size)
+
+
+def list_pretrained() -> list[str]:
+    """Lists the names of the weights that come with the package.
+
+    Example:
+        >>> "pixelcnn-digits" in list_pretrained()
+        True
+    """
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+
+
+def load_pretrained(name: str) -> AutoregressiveModel:
+    """Loads weights that come with the package, with their training record as `.card`.
+
+    Arguments:
+        name: one of `list_pretrained()`.
+
+    Returns:
+        the model in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: for another name.
+
+    Example:
+        >>> model = load_pretrained("pixelcnn-digits")
+        >>> model.card["data"]
+        'digits'
+    """
+    if name not in list_pretrained():
+        raise ValueError(f"no weights are called {name!r}; there are: {', '.join(list_pretrained())}.")
+    return AutoregressiveModel.from_pretrained(PRETRAINED / name)

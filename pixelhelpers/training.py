@@ -1,0 +1,640 @@
+"""Training by maximum likelihood: fit, evaluate, bits per dimension, checkpoints that resume.
+
+Devices, mixed precision and several processes (`torchrun`) come from Accelerate. A checkpoint is one
+safetensors file, replaced as a whole: weights, their moving average, the best average so far, the
+optimiser's moments and the random state, with everything else as JSON in its header.
+
+References:
+    Kingma, Ba, "Adam: A Method for Stochastic Optimization", 2015, https://arxiv.org/abs/1412.6980
+    Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, equation 5,
+    https://arxiv.org/abs/1608.03983
+"""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from .data import Images
+from .models.base import AutoregressiveModel, as_model, write_atomically
+
+SAVE_EVERY = 300.0  # seconds between two checkpoints inside an epoch
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+def default_device() -> torch.device:
+    """Gives the device that `fit` takes when it is not told another: a GPU if there is one, else the CPU.
+
+    Example:
+        >>> default_device().type in ("cuda", "mps", "xpu", "cpu")
+        True
+    """
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
+    """Converts log-likelihoods to bits per dimension: how many bits a value costs on average.
+
+    Arguments:
+        log_prob: nats `[N]`, natural logarithm of the probability of each whole image.
+        images: the images `[N, C, H, W]`, of which only the shape counts.
+
+    Returns:
+        `[N]`, positive; 8 for a uniform guess among 256 levels.
+
+    Raises:
+        ValueError: when the two do not belong together.
+
+    Example:
+        >>> x = torch.zeros(2, 1, 4, 4)
+        >>> bits_per_dim(torch.full((2,), -16 * math.log(256)), x)
+        tensor([8., 8.])
+    """
+    if images.dim() != 4 or log_prob.shape != images.shape[:1]:
+        raise ValueError(
+            f"log_prob has shape {tuple(log_prob.shape)} and images {tuple(images.shape)}: give [N] and [N, C, H, W]."
+        )
+    return log_prob / (-math.log(2) * images[0].numel())
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, images: Tensor, labels: Tensor | None = None, *, batch_size: int = 100
+) -> float:
+    """Scores images: the mean bits per dimension, on the device where the model is.
+
+    Arguments:
+        model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
+        images: `[N, C, H, W]`, integers in `[0, levels)`, at least one.
+        labels: `[N]`, for a model with classes; others ignore them.
+        batch_size: images per pass.
+
+    Returns:
+        bits per dimension, lower is better.
+
+    Raises:
+        ValueError: for images of another shape or with values off the levels, or missing labels.
+
+    Example:
+        >>> from pixelhelpers import PixelCNN
+        >>> round(evaluate(PixelCNN(hidden=8, blocks=1), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)))
+        8
+    """
+    model = _as_model_for(model, images, "images")
+    was_training = model.training
+    model.eval()
+    try:
+        return _total_nats(model, images, labels, batch_size) / (math.log(2) * images.numel())
+    finally:
+        model.train(was_training)
+
+
+def _total_nats(
+    model: AutoregressiveModel, images: Tensor, labels: Tensor | None, batch_size: int
+) -> float:
+    device = next(model.parameters()).device
+    total = 0.0
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        label = None if model.classes is None or labels is None else labels[part].to(device)
+        total -= model.log_prob(images[part].to(device), label).sum().item()
+    return total
+
+
+def _as_model_for(model: nn.Module, images: Tensor, name: str, levels: int | None = None) -> AutoregressiveModel:
+    if images.dim() != 4 or len(images) == 0 or images.is_floating_point():
+        raise ValueError(
+            f"{name} has type {images.dtype} and shape {tuple(images.shape)}: give integers [N, C, H, W], N > 0."
+        )
+    model = as_model(model, levels=levels, image_channels=images.shape[1], image_size=images.shape[-1])
+    if int(images.min()) < 0 or int(images.max()) >= model.levels:
+        raise ValueError(
+            f"{name} has values from {int(images.min())} to {int(images.max())}, but the model knows "
+            f"{model.levels} levels: give integers from 0 to {model.levels - 1}."
+        )
+    if images.shape[1] != model.image_channels:
+        raise ValueError(
+            f"{name} has {images.shape[1]} channels, but the model was built for {model.image_channels}: "
+            f"build it with image_channels={images.shape[1]}."
+        )
+    return model
+
+
+# -- what a run leaves behind -----------------------------------------------------------------------
+
+
+class History(list):
+    """What happened in each epoch: a list of rows, shown as a table.
+
+    Each row is a dict with `epoch`, `step` (optimiser steps so far), `train` and `valid` (bits per
+    dimension; `train` is the mean while learning, `valid` is scored with the averaged weights), `lr` and
+    `seconds` (of training so far).
+    """
+
+    COLUMNS = ("epoch", "step", "train", "valid", "lr", "seconds")
+
+    def _cells(self) -> Iterator[list[str]]:
+        for row in self:
+            yield [
+                f"{row['epoch']}",
+                f"{row['step']}",
+                f"{row['train']:.3f}",
+                f"{row['valid']:.3f}",
+                f"{row['lr']:.1e}",
+                f"{row['seconds']:.0f}",
+            ]
+
+    def __str__(self) -> str:
+        return "\n".join("".join(f"{cell:>9}" for cell in row) for row in (self.COLUMNS, *self._cells()))
+
+    def _repr_html_(self) -> str:
+        lines = ["".join(f"<th>{name}</th>" for name in self.COLUMNS)]
+        lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in self._cells()]
+        return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+class _Likelihood(nn.Module):
+    """The loss as a `forward`, which is what Accelerate wraps: nats per value, averaged over the batch."""
+
+    def __init__(self, model: AutoregressiveModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        return -self.model.log_prob(x, label).sum() / x.numel()
+
+
+def _moving_average(decay: float):
+    """An exponential moving average that forgets its start: early on it averages the last tenth."""
+
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        rate = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, weights, rate)
+
+    return update
+
+
+def schedule(progress: float, warmup: float = 0.02) -> float:
+    """Gives the learning rate's factor: up in a straight line, then down along a cosine to 0.
+
+    Arguments:
+        progress: share of the training that is over, in [0, 1].
+        warmup: share of the training during which the rate rises.
+
+    Returns:
+        factor in [0, 1].
+
+    References:
+        Loshchilov, Hutter 2017, equation 5, without restarts.
+
+    Example:
+        >>> schedule(0.02), round(schedule(0.51), 3), schedule(1.0)
+        (1.0, 0.5, 0.0)
+    """
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; the second one acts."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number, frame):
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# -- the run ------------------------------------------------------------------------------------------
+
+
+class _Run:
+    """The state of a training run, and how it is written to and read from a file."""
+
+    def __init__(self, model: AutoregressiveModel, ema: float, lr: float, weight_decay: float, settings: dict):
+        self.model = model
+        self.average = AveragedModel(model, multi_avg_fn=_moving_average(ema))
+        # Fused where it exists: one pass over the weights instead of one per arithmetic operation.
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.999), fused=True
+        )
+        self.settings = settings
+        self.history = History()
+        self.best_weights: dict[str, Tensor] = {}
+        self.best = math.inf
+        self.epoch = self.batch = self.step = 0
+        self.seconds = 0.0
+        self.nats, self.values = 0.0, 0  # summed since the epoch began
+
+    def keep_if_best(self, valid: float) -> bool:
+        if valid >= self.best:
+            return False
+        self.best = valid
+        self.best_weights = {
+            name: value.detach().clone() for name, value in self.average.module.state_dict().items()
+        }
+        return True
+
+    def save(self, folder: Path, scaler: torch.amp.GradScaler | None) -> None:
+        tensors = {"random.cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        for part, state in (
+            ("model", self.model.state_dict()),
+            ("average", self.average.state_dict()),
+            ("best", self.best_weights),
+        ):
+            tensors |= {f"{part}.{name}": value for name, value in state.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        numbers = {
+            "settings": self.settings,
+            "history": self.history,
+            "best": self.best if math.isfinite(self.best) else None,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "nats": self.nats,
+            "values": self.values,
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        # Copies, because averaged and best weights may share memory, which the format refuses.
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        write_atomically(folder / "last.safetensors", save(tensors, {"run": json.dumps(numbers)}))
+
+    def load(self, path: Path, scaler: torch.amp.GradScaler | None) -> None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                numbers = json.loads(file.metadata()["run"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole checkpoint ({error!r}): start without resume.") from None
+        for name, value in self.settings.items():
+            if numbers["settings"].get(name) != value:
+                raise ValueError(
+                    f"{path} was trained with {name}={numbers['settings'].get(name)!r}, now {name}={value!r} is "
+                    "asked for: resume with the same settings, or train into another folder."
+                )
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = value
+        self.model.load_state_dict(parts["model"])
+        self.average.load_state_dict(parts["average"])
+        self.best_weights = parts.get("best", {})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts.get("optimizer", {}).items():
+            index, _, moment = name.partition(".")
+            state.setdefault(int(index), {})[moment] = value
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        if scaler is not None and numbers["scaler"]:
+            scaler.load_state_dict(numbers["scaler"])
+        self.history = History(numbers["history"])
+        self.best = math.inf if numbers["best"] is None else numbers["best"]
+        self.epoch, self.batch, self.step = numbers["epoch"], numbers["batch"], numbers["step"]
+        self.seconds, self.nats, self.values = numbers["seconds"], numbers["nats"], numbers["values"]
+
+
+def fit(
+    model: nn.Module,
+    images: Images,
+    *,
+    epochs: int,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
+    clip: float = 1.0,
+    ema: float = 0.999,
+    patience: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str | None = None,
+    compile: bool = False,
+    folder: str | os.PathLike | None = None,
+    resume: bool = False,
+    tensorboard: bool = False,
+    progress: bool = True,
+) -> History:
+    """Trains a model by maximum likelihood and leaves the best averaged weights in it.
+
+    Each step minimises the cross-entropy of the integer values (nats per value) with AdamW (Adam when
+    `weight_decay` is 0). An exponential moving average of the weights is scored on the validation images
+    after each epoch. With a `folder`, `last.safetensors` (to resume) and `best/` (a `from_pretrained`
+    folder) are written, each at once or not at all. Ctrl-C ends the run after the current step, saved.
+    Start the same program with `torchrun` to train in several processes.
+
+    Arguments:
+        model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
+        images: what `load_images` returns; `.train` and `.valid` are used, never `.test`.
+        epochs: passes over the training images, at least 1.
+        batch_size: images per step, over all processes.
+        lr: highest learning rate; `schedule` says how it rises and falls.
+        weight_decay: decoupled weight decay, 0 for none.
+        clip: largest norm of the gradient; a longer one is shortened to it.
+        ema: decay of the moving average per step, in [0, 1).
+        patience: stop after this many epochs without a better validation score; None: never.
+        seconds: stop after this much training time; the schedule then ends there.
+        seed: of the order of images and of dropout.
+        device: "cuda", "mps" or "cpu"; None takes the best there is.
+        precision: "no" (float32), "bf16" or "fp16" for mixed precision; None: mixed on a CUDA GPU, else "no".
+            Recent server CPUs (Intel AMX) multiply bfloat16 several times faster as well.
+        compile: run the network through `torch.compile`.
+        folder: where checkpoints go; None keeps none.
+        resume: go on from the folder's `last.safetensors` if there is one.
+        tensorboard: also log to `folder/tensorboard`; needs the package `tensorboard`.
+        progress: show a progress bar.
+
+    Returns:
+        the history, one row per epoch.
+
+    Raises:
+        ValueError: for settings or images that do not fit, before anything is computed.
+        FileExistsError: when the folder holds a checkpoint and `resume` is not set.
+        FloatingPointError: when the loss is no longer finite; the message tells the step and what to try.
+
+    References:
+        van den Oord et al. 2016, section 5.1 (log-likelihood of discrete values).
+
+    Example:
+        >>> from pixelhelpers import PixelCNN, load_images
+        >>> digits = load_images("digits")
+        >>> history = fit(PixelCNN(hidden=8, blocks=1), digits, epochs=1, seconds=0.1, progress=False)
+        >>> sorted(history[0])
+        ['epoch', 'lr', 'seconds', 'step', 'train', 'valid']
+    """
+    model = _as_model_for(model, images.train, "images.train", images.levels)
+    _as_model_for(model, images.valid, "images.valid")
+    _check_settings(epochs=epochs, batch_size=batch_size, lr=lr, clip=clip, ema=ema, precision=precision)
+    device, precision = _choose_device(device, precision)
+    if model.classes is not None:
+        model.labels(images.train_labels, len(images.train))
+    folder = None if folder is None else Path(folder)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "last.safetensors").exists() and not resume:
+            raise FileExistsError(
+                f"{folder} already holds a checkpoint: resume it (resume=True, --resume) or choose another folder."
+            )
+    settings = {
+        "class": type(model).__name__,
+        "model": {name: value for name, value in model.settings.items()},
+        "data": f"{images.name}, {len(images.train)} images",
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "clip": clip,
+        "ema": ema,
+        "seconds": seconds,
+        "seed": seed,
+        "precision": precision,
+    }
+    accelerator = _accelerator(device, precision, compile)
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), _interrupts() as interrupted:
+        torch.manual_seed(seed + accelerator.process_index)
+        model.to(accelerator.device)
+        run = _Run(model, ema, lr, weight_decay, settings)
+        loss_of, optimizer = accelerator.prepare(_Likelihood(model), run.optimizer)
+        if folder is not None and resume and (folder / "last.safetensors").exists():
+            run.load(folder / "last.safetensors", accelerator.scaler)
+        trainer = _Trainer(run, images, accelerator, loss_of, optimizer, interrupted, folder)
+        trainer.train(epochs, batch_size, lr, clip, patience, seconds, seed, tensorboard, progress)
+    if run.best_weights:
+        model.load_state_dict(run.best_weights)
+    model.eval()
+    return run.history
+
+
+class _Trainer:
+    """The loop over epochs and batches, on whatever Accelerate found."""
+
+    def __init__(self, run, images, accelerator, loss_of, optimizer, interrupted, folder):
+        self.run, self.images, self.accelerator = run, images, accelerator
+        self.loss_of, self.optimizer = loss_of, optimizer
+        self.interrupted, self.folder = interrupted, folder
+        self.pending: list[Tensor] = []  # losses not yet read from the device
+
+    def train(self, epochs, batch_size, lr, clip, patience, seconds, seed, tensorboard, progress) -> None:
+        run = self.run
+        per_epoch = math.ceil(len(self.images.train) / batch_size)
+        total = epochs * per_epoch
+        began = time.perf_counter() - run.seconds
+        saved = time.perf_counter()
+        writer = self._writer(tensorboard)
+        bar = self._bar(total, progress)
+        while run.epoch < epochs and not self._is_over(began, seconds, patience):
+            self.loss_of.train()
+            for x, label in self._batches(batch_size, seed):
+                elapsed = time.perf_counter() - began
+                share = max(run.step / total, 0.0 if seconds is None else elapsed / seconds)
+                rate = lr * schedule(min(1.0, share))
+                self._step(x, label, rate, clip)
+                bar.update()
+                if len(self.pending) >= 10:
+                    self._read_losses(lr)
+                    bar.set_postfix_str(f"epoch {run.epoch + 1}, {self._train_bits():.3f} bits/dim")
+                run.seconds = time.perf_counter() - began
+                if self._stop_now(seconds):
+                    break
+                if time.perf_counter() - saved > SAVE_EVERY:
+                    self._save(lr)
+                    saved = time.perf_counter()
+            self._read_losses(lr)
+            if self.interrupted.is_set():
+                self._save(lr)
+                where = "nothing was saved" if self.folder is None else f"resume from {self.folder}"
+                self.accelerator.print(f"Stopped after step {run.step}, as asked; {where}.")
+                break
+            self._end_epoch(rate, batch_size, began, writer)
+            saved = time.perf_counter()
+        bar.close()
+        if writer is not None:
+            writer.close()
+
+    def _batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The rest of this epoch's batches; their order depends on seed and epoch only."""
+        run, device = self.run, self.accelerator.device
+        order = torch.randperm(
+            len(self.images.train), generator=torch.Generator().manual_seed(seed * 100_003 + run.epoch)
+        )
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        sources = [self.images.train] + ([] if run.model.classes is None else [self.images.train_labels])
+        for chosen in order.split(batch_size)[run.batch :]:
+            mine = chosen[rank::processes]
+            parts = [source[mine] for source in sources]
+            if device.type == "cuda":
+                parts = [part.pin_memory() for part in parts]
+            parts = [part.to(device, non_blocking=True) for part in parts]
+            if len(chosen) >= processes:  # else some process would have nothing to do
+                yield parts[0], parts[1] if len(parts) > 1 else None
+            run.batch += 1
+
+    def _step(self, x: Tensor, label: Tensor | None, rate: float, clip: float) -> None:
+        run = self.run
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.loss_of(x, label)
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(run.model.parameters(), clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        run.average.update_parameters(run.model)
+        run.step += 1
+        self.pending.append(loss.detach() * x.numel())
+        run.values += x.numel()
+
+    def _read_losses(self, lr: float) -> None:
+        """Reads the last losses from the device, and stops the run when one is not finite."""
+        if not self.pending:
+            return
+        losses = torch.stack(self.pending).cpu()
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            step = self.run.step - len(losses) + int(bad[0]) + 1
+            raise FloatingPointError(
+                f"the loss of step {step} is {float(losses[bad[0]])}: try a lower learning rate (now {lr:g}), "
+                'a smaller clip, or precision="no". Checkpoints written before are whole.'
+            )
+        self.run.nats += float(losses.double().sum())
+        self.pending.clear()
+
+    def _train_bits(self) -> float:
+        return self.run.nats / max(1, self.run.values) / math.log(2)
+
+    def _stop_now(self, seconds: float | None) -> bool:
+        over = self.interrupted.is_set() or (seconds is not None and self.run.seconds >= seconds)
+        if self.accelerator.num_processes == 1:
+            return over
+        # All processes must leave the loop at the same step.
+        return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.accelerator.device)))
+
+    def _is_over(self, began: float, seconds: float | None, patience: int | None) -> bool:
+        if self.interrupted.is_set() or (seconds is not None and self.run.seconds >= seconds):
+            return True
+        scores = [row["valid"] for row in self.run.history]
+        return patience is not None and bool(scores) and len(scores) - 1 - scores.index(min(scores)) >= patience
+
+    def _end_epoch(self, rate: float, batch_size: int, began: float, writer) -> None:
+        run = self.run
+        row = {
+            "epoch": run.epoch + 1,
+            "step": run.step,
+            "train": self._train_bits(),
+            "valid": self._validate(),
+            "lr": rate,
+            "seconds": run.seconds,
+        }
+        run.history.append(row)
+        run.epoch, run.batch, run.nats, run.values = run.epoch + 1, 0, 0.0, 0
+        run.seconds = time.perf_counter() - began
+        is_best = run.keep_if_best(row["valid"])
+        if writer is not None:
+            for name in ("train", "valid", "lr"):
+                writer.add_scalar(name, row[name], row["step"])
+        if self.accelerator.is_main_process and self.folder is not None:
+            if is_best:
+                run.average.module.save_pretrained(self.folder / "best")
+            run.save(self.folder, self.accelerator.scaler)
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        model = self.run.average.module.eval()
+        valid, labels = self.images.valid[rank::processes], self.images.valid_labels[rank::processes]
+        with self.accelerator.autocast():
+            nats = _total_nats(model, valid, labels, 100)
+        if processes > 1:
+            nats = float(self.accelerator.reduce(torch.tensor(nats, device=self.accelerator.device)))
+        return nats / (math.log(2) * self.images.valid.numel())
+
+    def _save(self, lr: float) -> None:
+        self._read_losses(lr)
+        if self.accelerator.is_main_process and self.folder is not None:
+            self.run.save(self.folder, self.accelerator.scaler)
+
+    def _bar(self, total: int, progress: bool):
+        from tqdm.auto import tqdm
+
+        shown = progress and self.accelerator.is_main_process
+        return tqdm(total=total, initial=self.run.step, unit="step", disable=not shown, dynamic_ncols=True)
+
+    def _writer(self, tensorboard: bool):
+        if not tensorboard or not self.accelerator.is_main_process:
+            return None
+        if self.folder is None:
+            raise ValueError("tensorboard=True needs a folder to write to: give folder=…")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ImportError("tensorboard=True needs the package tensorboard: pip install tensorboard") from None
+        return SummaryWriter(self.folder / "tensorboard")
+
+
+def _check_settings(*, epochs, batch_size, lr, clip, ema, precision) -> None:
+    for name, value, fits, expected in (
+        ("epochs", epochs, epochs >= 1, "at least 1"),
+        ("batch_size", batch_size, batch_size >= 1, "at least 1"),
+        ("lr", lr, 0 < lr < math.inf, "a positive number"),
+        ("clip", clip, clip > 0, "a positive number"),
+        ("ema", ema, 0 <= ema < 1, "a number in [0, 1)"),
+        ("precision", precision, precision is None or precision in PRECISIONS, f"one of {PRECISIONS}"),
+    ):
+        if not fits:
+            raise ValueError(f"{name} is {value!r}: give {expected}.")
+
+
+def _choose_device(device: str | None, precision: str | None) -> tuple[str, str]:
+    best = default_device().type
+    device = best if device is None else torch.device(device).type
+    if device not in (best, "cpu"):
+        raise ValueError(f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out.")
+    if precision is None:
+        precision = "no"
+        if device == "cuda":
+            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if precision == "fp16" and device == "cpu":
+        raise ValueError('precision="fp16" needs a GPU: on a CPU give "bf16" or "no".')
+    return device, precision
+
+
+def _accelerator(device: str, precision: str, compile: bool):
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    # Accelerate keeps the first choice of a process for good; a notebook may train twice, differently.
+    AcceleratorState._reset_state()
+    if (PartialState._shared_state.get("_cpu") or False) != (device == "cpu"):
+        PartialState._reset_state()
+    return Accelerator(
+        cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no"
+    )
