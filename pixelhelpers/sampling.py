@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .models.base import AutoregressiveModel, as_model
 
-METHODS = ("auto", "naive")
+METHODS = ("auto", "naive", "cropped")
 CHUNK = 128  # images that are drawn together: bounds the memory, changes no image
 
 
@@ -42,7 +42,8 @@ def sample(
     Arguments:
         model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
         count: number of images, at least 1.
-        method: "naive" (one forward pass over whole images per value) or "auto" (the fastest exact one).
+        method: "naive" (one forward pass over whole images per value), "cropped" (the same, over the rows
+            down to that value's), or "auto" (the fastest that the model allows).
         shape: (height, width) in pixels; default: that of `given`, else the model's `image_size`.
         temperature: conditionals are raised to 1/temperature and normalised; above 0, 1 leaves them alone.
         top_p: draw only among the most likely levels that together reach this probability, in (0, 1].
@@ -73,6 +74,8 @@ def sample(
         True
     """
     _check_options(count, method, temperature, top_p)
+    if method == "auto":
+        method = "cropped" if getattr(model, "any_height", False) else "naive"
     channels, (height, width) = _canvas_shape(model, shape, given)
     if not isinstance(model, AutoregressiveModel):
         model = as_model(model, levels=None, image_channels=channels, image_size=height)
@@ -99,7 +102,9 @@ def sample(
                     bar.update()
                     if kept is not None and all(bool(kept[part, c, r, w].all()) for r, w, c in positions):
                         continue
-                    pmf = _conditionals(model, x, None if label is None else label[part], positions)
+                    pmf = _conditionals(
+                        model, x, None if label is None else label[part], positions, method == "cropped"
+                    )
                     rows, columns, values = zip(*positions, strict=True)
                     numbers = uniform[part, values, rows, columns]
                     drawn = draw(pmf, numbers, temperature=temperature, top_p=top_p, greedy=greedy).to(x)
@@ -156,12 +161,12 @@ def draw(
     if temperature != 1:
         pmf = (pmf.log() / temperature).softmax(-1)
     if top_p is not None:
-        likely, level = pmf.sort(-1, descending=True, stable=True)
+        likely, level = torch.sort(pmf, dim=-1, descending=True, stable=True)
         needed = likely.cumsum(-1) - likely < top_p
         pmf = torch.zeros_like(pmf).scatter(-1, level, likely * needed)
         pmf = pmf / pmf.sum(-1, keepdim=True)
     cdf = pmf.cumsum(-1)
-    level = torch.searchsorted(cdf, uniform.to(cdf)[..., None], right=True)[..., 0]
+    level = torch.searchsorted(cdf, uniform.to(cdf)[..., None].contiguous(), right=True)[..., 0]
     last_with_mass = torch.where(pmf > 0, levels, 0).amax(-1)
     return level.minimum(last_with_mass)
 
@@ -261,8 +266,10 @@ def _groups(order: Tensor) -> Iterator[list[tuple[int, int, int]]]:
         yield list(zip(row.tolist(), column.tolist(), channel.tolist(), strict=True))
 
 
-def _conditionals(model, x: Tensor, label: Tensor | None, positions: list) -> Tensor:
+def _conditionals(model, x: Tensor, label: Tensor | None, positions: list, cropped: bool) -> Tensor:
     """The probabilities `[N, positions, levels]` of one group of values: one forward pass."""
+    if cropped:  # a causal model would not look at the rows below
+        x = x[:, :, : max(row for row, _, _ in positions) + 1]
     if len(positions) == 1:
         return model.predict(x, label, at=positions[0]).pmf()[:, None]
     rows, columns, channels = zip(*positions, strict=True)

@@ -455,10 +455,7 @@ class _Trainer:
         while run.epoch < epochs and not self._is_over(began, seconds, patience):
             self.loss_of.train()
             for x, label in self._batches(batch_size, seed):
-                elapsed = time.perf_counter() - began
-                share = max(run.step / total, 0.0 if seconds is None else elapsed / seconds)
-                rate = lr * schedule(min(1.0, share))
-                self._step(x, label, rate, clip)
+                self._step(x, label, lr * schedule(self._share(total, seconds)), clip)
                 bar.update()
                 if len(self.pending) >= 10:
                     self._read_losses(lr)
@@ -475,11 +472,15 @@ class _Trainer:
                 where = "nothing was saved" if self.folder is None else f"resume from {self.folder}"
                 self.accelerator.print(f"Stopped after step {run.step}, as asked; {where}.")
                 break
-            self._end_epoch(rate, batch_size, began, writer)
+            self._end_epoch(lr * schedule(self._share(total, seconds)), began, writer)
             saved = time.perf_counter()
         bar.close()
         if writer is not None:
             writer.close()
+
+    def _share(self, total: int, seconds: float | None) -> float:
+        """How much of the run is over, in [0, 1], by steps or by time, whichever is further."""
+        return min(1.0, max(self.run.step / total, self.run.seconds / seconds if seconds else 0.0))
 
     def _batches(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The rest of this epoch's batches; their order depends on seed and epoch only."""
@@ -495,9 +496,9 @@ class _Trainer:
             if device.type == "cuda":
                 parts = [part.pin_memory() for part in parts]
             parts = [part.to(device, non_blocking=True) for part in parts]
+            run.batch += 1
             if len(chosen) >= processes:  # else some process would have nothing to do
                 yield parts[0], parts[1] if len(parts) > 1 else None
-            run.batch += 1
 
     def _step(self, x: Tensor, label: Tensor | None, rate: float, clip: float) -> None:
         run = self.run
@@ -544,7 +545,7 @@ class _Trainer:
         scores = [row["valid"] for row in self.run.history]
         return patience is not None and bool(scores) and len(scores) - 1 - scores.index(min(scores)) >= patience
 
-    def _end_epoch(self, rate: float, batch_size: int, began: float, writer) -> None:
+    def _end_epoch(self, rate: float, began: float, writer) -> None:
         run = self.run
         row = {
             "epoch": run.epoch + 1,

@@ -54,6 +54,7 @@ class AutoregressiveModel(nn.Module):
     """
 
     card: dict | None = None
+    any_height: ClassVar[bool] = False  # whether rows may be cut off below without changing those above
     _known: ClassVar[dict[str, type["AutoregressiveModel"]]] = {}
 
     def __init_subclass__(cls, **keywords: Any):
@@ -284,6 +285,7 @@ class OwnModule(SoftmaxModel):
         self.module = module
 
     def forward(self, x: Tensor, label: None = None) -> Tensor:
+        self.labels(label, len(x))  # refuses one
         parameter = next(self.module.parameters(), None)
         logits = self.module(x.to(torch.get_default_dtype() if parameter is None else parameter.dtype))
         expected = (len(x), self.levels, *x.shape[2 if self.image_channels == 1 else 1 :])

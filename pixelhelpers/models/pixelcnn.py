@@ -45,6 +45,8 @@ class PixelCNN(SoftmaxModel):
         torch.Size([4])
     """
 
+    any_height = True
+
     def __init__(
         self,
         *,

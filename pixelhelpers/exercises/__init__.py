@@ -1,0 +1,28 @@
+"""Checks of a learner's answers: each says what is wrong, not only that it is.
+
+One module per notebook. A check is called with the answer and prints one verdict; it never stops the
+notebook. An answer that is still empty (it returns None or `...`) gets a friendly line.
+"""
+
+from .masked_convolution import check_centre_tap, check_leaking_masks, check_masked_convolution
+from .sampling import check_completion, check_temperature, check_top_p
+from .residual_blocks import check_blocks_needed, check_residual_block
+from .training import check_bits_per_dim, check_to_levels
+from .verdict import Mistake, Unsolved, ask, exercise
+
+__all__ = [
+    "Mistake",
+    "Unsolved",
+    "ask",
+    "check_bits_per_dim",
+    "check_blocks_needed",
+    "check_centre_tap",
+    "check_completion",
+    "check_leaking_masks",
+    "check_masked_convolution",
+    "check_residual_block",
+    "check_to_levels",
+    "check_temperature",
+    "check_top_p",
+    "exercise",
+]

@@ -1,0 +1,74 @@
+"""How a check speaks: solved, not solved yet, or what is wrong."""
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+
+class Mistake(Exception):
+    """An answer is wrong; the message says what is wrong and what to look at."""
+
+
+class Unsolved(Exception):
+    """There is no answer yet."""
+
+
+def ask(answer: Callable, *arguments: Any) -> Any:
+    """Calls a learner's function and gives its result.
+
+    Arguments:
+        answer: the function.
+        arguments: what to call it with.
+
+    Raises:
+        Unsolved: when it returns None or `...`, or raises `NotImplementedError`.
+
+    Example:
+        >>> ask(lambda x: x + 1, 2)
+        3
+    """
+    try:
+        result = answer(*arguments)
+    except NotImplementedError:
+        raise Unsolved from None
+    if result is None or result is ...:
+        raise Unsolved
+    return result
+
+
+def exercise(check: Callable[[Any], str]) -> Callable[[Any], None]:
+    """Makes a check print its verdict.
+
+    Arguments:
+        check: takes the answer; returns a line of praise, or raises `Mistake` or `Unsolved`.
+
+    Example:
+        >>> @exercise
+        ... def check_double(answer):
+        ...     if ask(answer, 2) != 4:
+        ...         raise Mistake("2 must become 4.")
+        ...     return "That doubles."
+        >>> check_double(lambda x: ...)
+        ✎ Not solved yet: fill in the answer above and run the cell again.
+        >>> check_double(lambda x: x)
+        ✗ Not yet. 2 must become 4.
+        >>> check_double(lambda x: 2 * x)
+        ✓ That doubles.
+    """
+
+    @functools.wraps(check)
+    def verdict(answer: Any) -> None:
+        try:
+            if answer is None or answer is ...:
+                raise Unsolved
+            print("✓", check(answer))
+        except Unsolved:
+            print("✎ Not solved yet: fill in the answer above and run the cell again.")
+        except Mistake as mistake:
+            print("✗ Not yet.", mistake)
+        except Exception as error:  # the learner's own
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            print(f"✗ Your code raised {type(error).__name__} in line {line.lineno} ({line.name}): {error}")
+
+    return verdict

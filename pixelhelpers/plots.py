@@ -1,0 +1,301 @@
+"""Pictures with one look: safe for colour-blind readers, readable on light and dark pages, small.
+
+Every function returns a matplotlib `Figure`; `show` puts it into a notebook with a text for those who
+cannot see it.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+# Okabe and Ito's palette, told apart with any colour vision.
+BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#F0E442",
+)
+STYLE = {
+    "figure.facecolor": "white",
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW]),
+    "axes.grid": False,
+    "image.cmap": "viridis",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+}
+
+
+def subplots(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (6, 3.5), **keywords):
+    """Makes a figure and its axes in the look of the series, like `plt.subplots`.
+
+    Arguments:
+        rows, columns: number of axes.
+        size: width and height in inches, at 100 pixels an inch.
+        keywords: further arguments of `Figure.subplots`.
+
+    Returns:
+        the `Figure`, and one `Axes` or an array of them.
+
+    Example:
+        >>> figure, axes = subplots(1, 2)
+        >>> len(axes)
+        2
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=size)
+        return figure, figure.subplots(rows, columns, **keywords)
+
+
+def png(figure: Figure) -> bytes:
+    """Renders a figure as the bytes of a PNG file.
+
+    Example:
+        >>> png(subplots()[0])[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(picture: Figure | bytes, alt: str) -> None:
+    """Shows a figure, or the bytes of a GIF, in a notebook, with a text in its place where it cannot be seen.
+
+    Arguments:
+        picture: a `Figure`, or what `painting` returns.
+        alt: what there is to see, in one sentence.
+    """
+    from IPython.display import display
+
+    kind = "image/gif" if isinstance(picture, bytes) else "image/png"
+    content = picture if isinstance(picture, bytes) else png(picture)
+    data = {kind: base64.b64encode(content).decode(), "text/plain": f"[{alt}]"}
+    display(data, raw=True, metadata={kind: {"alt": alt}})
+
+
+def images(
+    pictures: Tensor,
+    *,
+    columns: int = 8,
+    titles: Sequence[str] | None = None,
+    levels: int = 256,
+    side: float = 0.9,
+) -> Figure:
+    """Shows images in a grid.
+
+    Arguments:
+        pictures: integers `[N, C, H, W]`, values in `[0, levels)`, C 1 or 3.
+        columns: images per row.
+        titles: a text above each image.
+        levels: number of levels.
+        side: width of an image in inches.
+
+    Example:
+        >>> figure = images(torch.zeros(10, 1, 28, 28, dtype=torch.uint8), columns=5)
+        >>> len(figure.axes)
+        10
+    """
+    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(pictures))
+    height = side * pictures.shape[-2] / pictures.shape[-1] + (0.25 if titles else 0)
+    figure, axes = subplots(rows, columns, size=(side * columns, height * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for k, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
+        picture = (picture.float() / (levels - 1)).movedim(0, -1)
+        axis.imshow(picture.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+        if titles:
+            axis.set_title(titles[k], fontsize=9)
+    for axis in axes.flat[len(pictures) :]:
+        axis.remove()
+    return figure
+
+
+def kernel(mask: Tensor, title: str = "", axis=None) -> Figure:
+    """Shows which taps of a kernel are open.
+
+    Arguments:
+        mask: bool `[k, k]`.
+        title: text above it.
+        axis: where to draw; default: a new figure.
+
+    Example:
+        >>> figure = kernel(torch.ones(3, 3, dtype=torch.bool))
+    """
+    size = len(mask)
+    if axis is None:
+        _, axis = subplots(size=(2.4, 2.6))
+    axis.imshow(mask.float().numpy(), cmap=mpl.colors.ListedColormap(["#e8e8e8", SKY]), vmin=0, vmax=1)
+    for row in range(size):
+        for column in range(size):
+            axis.text(column, row, str(int(mask[row, column])), ha="center", va="center", fontsize=10)
+    _grid_lines(axis, size, size)
+    _mark(axis, (size // 2, size // 2))
+    axis.set_title(title)
+    return axis.figure
+
+
+def field(values: Tensor, at: tuple[int, int] | None = None, title: str = "", axis=None) -> Figure:
+    """Shows one number, or yes and no, for every pixel, and frames one of them.
+
+    Arguments:
+        values: `[H, W]`, bool or real.
+        at: (row, column) of the pixel to frame.
+        title: text above it.
+        axis: where to draw; default: a new figure.
+
+    Example:
+        >>> figure = field(torch.rand(28, 28), at=(14, 14))
+    """
+    if axis is None:
+        _, axis = subplots(size=(3.6, 3.2))
+    if values.dtype == torch.bool:
+        axis.imshow(values.float().numpy(), cmap=mpl.colors.ListedColormap(["#e8e8e8", SKY]), vmin=0, vmax=1)
+        if max(values.shape) <= 32:
+            _grid_lines(axis, *values.shape)
+    else:
+        axis.figure.colorbar(axis.imshow(values.numpy()), ax=axis)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    if at is not None:
+        _mark(axis, at)
+    axis.set_title(title)
+    return axis.figure
+
+
+def training_curve(history: Sequence[Mapping], baselines: Mapping[str, float] | None = None) -> Figure:
+    """Shows bits per dimension over epochs, with other models' scores as horizontal lines.
+
+    Arguments:
+        history: rows with `epoch`, `train` and `valid`, as `fit` returns and a card's `epochs` holds.
+        baselines: name and bits per dimension of what to compare with.
+
+    Example:
+        >>> figure = training_curve([{"epoch": 1, "train": 4.0, "valid": 3.5}], {"Glow": 2.96})
+    """
+    figure, axis = subplots(size=(6.5, 3.6))
+    epochs = [row["epoch"] for row in history]
+    axis.plot(epochs, [row["train"] for row in history], "o-", ms=4, label="training")
+    axis.plot(epochs, [row["valid"] for row in history], "s-", ms=4, label="validation")
+    for name, score in (baselines or {}).items():
+        axis.axhline(score, color="0.6", lw=1, ls="--")
+        axis.annotate(
+            f"{name} {score:.2f}", (1, score), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9
+        )
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("bits per dimension")
+    axis.legend(loc="upper center")
+    return figure
+
+
+def painting(frames: Tensor, *, levels: int = 256, zoom: int = 6, seconds: float = 6.0) -> bytes:
+    """Turns states of an image into an animation that repeats: the bytes of a GIF file.
+
+    Arguments:
+        frames: integers `[T, C, H, W]`, values in `[0, levels)`.
+        levels: number of levels.
+        zoom: screen pixels per image pixel.
+        seconds: length; the last state stays for one second more.
+
+    Example:
+        >>> painting(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))[:3]
+        b'GIF'
+    """
+    from torchvision.transforms.functional import to_pil_image
+
+    pictures = []
+    for frame in frames.float() / (levels - 1):
+        picture = to_pil_image((frame * 255).round().to(torch.uint8))
+        pictures.append(picture.resize((picture.width * zoom, picture.height * zoom), resample=0))
+    buffer = io.BytesIO()
+    step = max(20, round(1000 * seconds / len(pictures)))
+    durations = [step] * (len(pictures) - 1) + [1000]
+    pictures[0].save(
+        buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True
+    )
+    return buffer.getvalue()
+
+
+def paint_live(
+    model, count: int, alt: str, *, seed: int = 0, columns: int = 8, zoom: int = 3, **options
+) -> Tensor:
+    """Draws images as `sample` does and shows them in a notebook while they are painted, row by row.
+
+    Every row is one call of `sample` that is given the rows above it: an exact draw, too.
+
+    Arguments:
+        model: as in `sample`.
+        count: number of images.
+        alt: what there is to see in the end, in one sentence.
+        seed: same seed, same images (but others than those of `sample`).
+        columns: images per row of the picture.
+        zoom: screen pixels per image pixel.
+        options: further arguments of `sample`, such as `temperature`.
+
+    Returns:
+        uint8 `[count, C, H, W]`.
+
+    Example:
+        >>> from pixelhelpers import PixelCNN
+        >>> model = PixelCNN(hidden=8, blocks=1, image_size=5)
+        >>> paint_live(model, 2, "two images of noise").shape
+        torch.Size([2, 1, 5, 5])
+    """
+    from IPython import get_ipython
+    from IPython.display import DisplayHandle
+    from torchvision.transforms.functional import to_pil_image
+
+    from .sampling import image_grid, sample
+
+    size = model.image_size
+    canvas = torch.zeros(count, model.image_channels, size, size, dtype=torch.uint8)
+    handle = DisplayHandle() if get_ipython() else None  # outside a notebook nothing is shown
+    for row in range(size):
+        known = torch.arange(row + 1)[:, None].expand(-1, size) < row
+        canvas[:, :, : row + 1] = sample(
+            model,
+            count,
+            given=canvas[:, :, : row + 1],
+            known=known,
+            seed=seed * size + row,
+            progress=False,
+            **options,
+        )
+        picture = to_pil_image(image_grid(canvas, columns, model.levels))
+        buffer = io.BytesIO()
+        picture.resize((picture.width * zoom, picture.height * zoom), resample=0).save(buffer, "png")
+        data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": f"[{alt}]"}
+        shown = {"raw": True, "metadata": {"image/png": {"alt": alt}}}
+        if handle:
+            (handle.update if row else handle.display)(data, **shown)
+    return canvas
+
+
+def _grid_lines(axis, rows: int, columns: int) -> None:
+    axis.set_xticks([x - 0.5 for x in range(columns + 1)], labels=[])
+    axis.set_yticks([y - 0.5 for y in range(rows + 1)], labels=[])
+    axis.tick_params(length=0)
+    axis.grid(color="white", lw=0.8)
+
+
+def _mark(axis, at: tuple[int, int]) -> None:
+    row, column = at
+    axis.add_patch(
+        mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=RED, lw=2.5, zorder=3)
+    )

@@ -1,0 +1,468 @@
+"""What must hold of training: it learns, it survives what goes wrong, and it ends the same either way."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import pixelhelpers as ph
+from pixelhelpers import training
+from pixelhelpers.models import base
+from pixelhelpers.training import schedule
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Images of 6x6 pixels with 4 levels, in which each row repeats one level; labels say which half it is in."""
+    generator = torch.Generator().manual_seed(0)
+
+    def images(count):
+        rows = torch.randint(0, 4, (count, 1, 6, 1), dtype=torch.uint8, generator=generator)
+        return rows.expand(count, 1, 6, 6).contiguous(), (rows[:, 0, 0, 0] > 1).long()
+
+    (train, train_labels), (valid, valid_labels), (test, test_labels) = images(96), images(32), images(32)
+    return ph.Images(
+        train=train,
+        valid=valid,
+        test=test,
+        train_labels=train_labels,
+        valid_labels=valid_labels,
+        test_labels=test_labels,
+        name="rows",
+        levels=4,
+        classes=("dark", "bright"),
+    )
+
+
+def small(seed=0, **keywords):
+    torch.manual_seed(seed)
+    return ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6, **keywords)
+
+
+def fit(model, images, epochs=2, **keywords):
+    return ph.fit(model, images, epochs=epochs, batch_size=16, progress=False, device="cpu", **keywords)
+
+
+def without_time(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+def same_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+# -- bits per dimension -------------------------------------------------------------------------------
+
+
+def test_a_uniform_guess_costs_log2_levels_bits():
+    model = small()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    x = torch.randint(0, 4, (5, 1, 6, 6))
+    assert torch.allclose(ph.bits_per_dim(model.log_prob(x), x), torch.full((5,), 2.0))
+    assert math.isclose(ph.evaluate(model, x), 2.0, rel_tol=1e-6)
+
+
+def test_evaluate_is_the_mean_over_images_whatever_the_batch(tiny):
+    model = small(dropout=0.5).train()
+    expected = ph.bits_per_dim(model.eval().log_prob(tiny.valid), tiny.valid).mean().item()
+    model.train()
+    for batch_size in (1, 7, 32, 100):
+        assert math.isclose(ph.evaluate(model, tiny.valid, batch_size=batch_size), expected, rel_tol=1e-5)
+    assert model.training
+
+
+def test_a_learners_own_module_scores_like_the_model_inside(tiny):
+    model = small()
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x):
+            return self.inner(x)
+
+    assert math.isclose(ph.evaluate(Own(), tiny.valid), ph.evaluate(model, tiny.valid), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.zeros(2, 1, 6, 6), "torch.float32"),
+        (torch.zeros(2, 6, 6, dtype=torch.uint8), r"\(2, 6, 6\)"),
+        (torch.zeros(0, 1, 6, 6, dtype=torch.uint8), r"\(0, 1, 6, 6\)"),
+        (torch.full((2, 1, 6, 6), 4, dtype=torch.uint8), "from 4 to 4"),
+        (torch.zeros(2, 3, 6, 6, dtype=torch.uint8), "3 channels"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(images, words, tiny):
+    with pytest.raises(ValueError, match=words):
+        ph.evaluate(small(), images)
+    with pytest.raises(ValueError, match=words):
+        fit(small(), dataclasses.replace(tiny, train=images))
+
+
+def test_labels_are_asked_for(tiny):
+    with pytest.raises(ValueError, match="label is missing"):
+        ph.evaluate(small(classes=2), tiny.valid)
+    assert ph.evaluate(small(classes=2), tiny.valid, tiny.valid_labels) > 0
+    assert ph.evaluate(small(), tiny.valid, tiny.valid_labels) > 0
+
+
+# -- learning -----------------------------------------------------------------------------------------
+
+
+def test_training_learns_and_leaves_the_best_weights_in_the_model(tiny):
+    model = small()
+    before = ph.evaluate(model, tiny.valid)
+    history = fit(model, tiny, epochs=15, lr=0.02)
+    after = ph.evaluate(model, tiny.valid)
+    assert after < 0.8 < 1.5 < before  # the first pixel of a row costs 2 bits, the other five nothing: 1/3
+    assert math.isclose(after, min(row["valid"] for row in history), rel_tol=1e-5)
+    assert not model.training
+    assert [row["epoch"] for row in history] == list(range(1, 16))
+    assert "valid" in str(history) and history._repr_html_().count("<tr>") == 16
+
+
+def test_classes_are_used(tiny):
+    model = small(classes=2)
+    fit(model, tiny, epochs=15, lr=0.02)
+    right = ph.evaluate(model, tiny.valid, tiny.valid_labels)
+    assert right < ph.evaluate(model, tiny.valid, 1 - tiny.valid_labels) - 0.05
+
+
+def test_a_learners_own_module_is_trained_in_place(tiny):
+    module = nn.Sequential(ph.MaskedConv2d("A", 1, 8, 7), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    before = ph.evaluate(module, tiny.valid)
+    fit(module, tiny, epochs=5, lr=0.02)
+    assert ph.evaluate(module, tiny.valid) < before
+
+
+def test_same_seed_same_run_and_the_callers_random_numbers_are_left_alone(tiny):
+    runs = [small(dropout=0.3) for _ in range(3)]
+    torch.manual_seed(9)
+    expected = torch.rand(3)
+    torch.manual_seed(9)
+    histories = [fit(model, tiny, seed=seed) for model, seed in zip(runs, (4, 4, 5), strict=True)]
+    assert torch.equal(torch.rand(3), expected)
+    assert without_time(histories[0]) == without_time(histories[1]) != without_time(histories[2])
+    assert same_weights(runs[0], runs[1]) and not same_weights(runs[0], runs[2])
+
+
+def test_masked_weights_are_not_trained(tiny):
+    model = small()
+    before = model.stem.weight.detach().clone()
+    fit(model, tiny)
+    shut = ~model.stem.mask.expand_as(before)
+    assert torch.equal(model.stem.weight[shut], before[shut])
+    assert not torch.equal(model.stem.weight[~shut], before[~shut])
+
+
+def test_early_stopping_waits_for_patience(tiny):
+    history = fit(small(), tiny, epochs=30, lr=0.05, patience=2, seed=1)
+    scores = [row["valid"] for row in history]
+    if len(scores) < 30:
+        assert scores.index(min(scores)) == len(scores) - 3
+    stubborn = fit(small(), dataclasses.replace(tiny, valid=3 - tiny.valid.flip(-1)), epochs=40, lr=1e-9, patience=1)
+    assert len(stubborn) < 40
+
+
+def test_a_time_budget_ends_the_run(tiny):
+    history = fit(small(), tiny, epochs=100_000, seconds=0.5)
+    assert len(history) < 100_000 and history[-1]["lr"] < 1e-3
+
+
+def test_the_schedule_rises_then_falls_to_zero():
+    rates = [schedule(step / 1000) for step in range(1001)]
+    top = rates.index(max(rates))
+    assert max(rates) == 1 and rates[-1] == 0 and rates[0] == 0
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_mixed_precision_keeps_float32_weights_and_learns(tiny):
+    model = small()
+    before = ph.evaluate(model, tiny.valid)
+    fit(model, tiny, epochs=5, lr=0.02, precision="bf16")
+    assert ph.evaluate(model, tiny.valid) < before
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"lr": -1.0}, "lr is -1"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"ema": 1.0}, "ema is 1"),
+        ({"clip": 0.0}, "clip is 0"),
+        ({"precision": "half"}, "precision is 'half'"),
+        ({"precision": "fp16"}, "needs a GPU"),
+        ({"tensorboard": True}, "folder"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, tiny):
+    model = small()
+    model.register_forward_pre_hook(lambda module, inputs: pytest.fail("training began"))
+    with pytest.raises(ValueError, match=words):
+        fit(model, tiny, **keywords)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tiny):
+    with pytest.raises(ValueError, match="which this machine lacks"):
+        ph.fit(small(), tiny, epochs=1, device="cuda")
+
+
+def test_labels_off_the_classes_are_refused_before_training(tiny):
+    with pytest.raises(ValueError, match="label runs from 0 to 1"):
+        fit(small(classes=1), tiny)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16", None])
+def test_training_on_a_gpu_learns(tiny, precision):
+    model = small()
+    before = ph.evaluate(model, tiny.valid)
+    ph.fit(model, tiny, epochs=5, batch_size=16, lr=0.02, precision=precision, progress=False)
+    assert next(model.parameters()).is_cuda and ph.evaluate(model, tiny.valid) < before
+
+
+# -- stopping and going on ----------------------------------------------------------------------------
+
+
+def interrupt_at(step, model):
+    """Sends Ctrl-C while the forward pass of this step runs."""
+    passes = []
+
+    def hook(module, inputs):
+        if not module.training:
+            return
+        passes.append(1)
+        if len(passes) == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return model.register_forward_pre_hook(hook)
+
+
+@pytest.mark.parametrize("step", [1, 5, 6, 9])
+def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(step, tiny, tmp_path, capsys):
+    whole, halted, resumed = (small(dropout=0.3) for _ in range(3))
+    history = fit(whole, tiny, folder=tmp_path / "whole")
+    hook = interrupt_at(step, halted)
+    fit(halted, tiny, folder=tmp_path / "halted")
+    assert f"Stopped after step {step}, as asked; resume from" in capsys.readouterr().out
+    hook.remove()
+    assert without_time(fit(resumed, tiny, folder=tmp_path / "halted", resume=True)) == without_time(history)
+    assert same_weights(whole, resumed)
+    for name in ("config.json", "model.safetensors"):
+        files = [tmp_path / run / "best" / name for run in ("whole", "halted")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_second_ctrl_c_acts_at_once(tiny):
+    model = small()
+    interrupt_at(2, model)
+    interrupt_at(2, model)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, tiny)
+
+
+def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(tiny, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys, torch
+            import pixelhelpers as ph
+            from pixelhelpers import training
+
+            training.SAVE_EVERY = 0.0  # after every step
+            images = ph.Images(**torch.load("images.pt"))
+            torch.manual_seed(0)
+            model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6, dropout=0.3)
+            folder, last_pass = sys.argv[1], int(sys.argv[2])
+            passes = []
+
+            def hook(module, inputs):
+                passes.append(module.training)
+                if sum(passes) == last_pass:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            model.register_forward_pre_hook(hook)
+            ph.fit(model, images, epochs=2, batch_size=16, folder=folder, resume=True, progress=False, device="cpu")
+            """
+        )
+    )
+    fields = {field.name: getattr(tiny, field.name) for field in dataclasses.fields(tiny)}
+    torch.save(fields, tmp_path / "images.pt")
+
+    def run(folder, last_pass):
+        command = [sys.executable, str(script), folder, str(last_pass)]
+        return subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+    if not hasattr(signal, "SIGKILL"):
+        pytest.skip("no SIGKILL on this system")
+    assert run("whole", 0).returncode == 0
+    assert run("killed", 4).returncode == -signal.SIGKILL
+    assert run("killed", 5).returncode == -signal.SIGKILL  # again, in the next epoch
+    assert run("killed", 0).returncode == 0
+    files = [tmp_path / name / "best" / "model.safetensors" for name in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_existing_checkpoint_is_neither_overwritten_nor_mixed_up(tiny, tmp_path):
+    fit(small(), tiny, folder=tmp_path)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="resume"):
+        fit(small(), tiny, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"lr=0\.001, now lr=0\.5"):
+        fit(small(), tiny, folder=tmp_path, resume=True, lr=0.5)
+    with pytest.raises(ValueError, match="model="):
+        fit(small(dropout=0.5), tiny, folder=tmp_path, resume=True)
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert len(fit(small(), tiny, folder=tmp_path, resume=True)) == 2  # nothing left to do
+
+
+def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
+    fit(small(), tiny, folder=tmp_path)
+    file = tmp_path / "last.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        fit(small(), tiny, folder=tmp_path, resume=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, tmp_path, monkeypatch):
+    fit(small(), tiny, epochs=1, folder=tmp_path / "a")
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    saves = []
+
+    def full(descriptor):
+        saves.append(descriptor)
+        if len(saves) > 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(base.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(small(), tiny, folder=tmp_path / "b")
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["last.safetensors"]  # and no half of another
+    whole, resumed = small(), small()
+    history = fit(whole, tiny)
+    assert without_time(fit(resumed, tiny, folder=tmp_path / "b", resume=True)) == without_time(history)
+    assert same_weights(whole, resumed)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_whole_files(tiny, tmp_path):
+    model, passes = small(), []
+
+    def spoil(module, inputs):
+        passes.append(module.training)
+        if sum(passes) == 9:
+            with torch.no_grad():
+                module.stem.weight.fill_(math.inf)
+
+    model.register_forward_pre_hook(spoil)
+    with pytest.raises(FloatingPointError, match=r"step 9 is nan.*lower learning rate"):
+        fit(model, tiny, folder=tmp_path)
+    assert all(value.isfinite().all() for value in load_file(tmp_path / "last.safetensors").values())
+
+
+def test_a_run_leaves_no_pickle_behind(tiny, tmp_path):
+    fit(small(), tiny, folder=tmp_path)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == [os.path.join("best", "config.json"), os.path.join("best", "model.safetensors"), "last.safetensors"]
+    assert ph.PixelCNN.from_pretrained(tmp_path / "best").settings["hidden"] == 8
+
+
+def test_two_processes_train_like_one(tiny, tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, torch
+            import pixelhelpers as ph
+
+            images = ph.Images(**torch.load("images.pt"))
+            torch.manual_seed(0)
+            model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6)
+            ph.fit(model, images, epochs=2, batch_size=16, folder="two", progress=False, device="cpu")
+            """
+        )
+    )
+    if sys.platform != "linux":
+        pytest.skip("torchrun is tested on Linux")
+    torch.save({field.name: getattr(tiny, field.name) for field in dataclasses.fields(tiny)}, tmp_path / "images.pt")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one = small()
+    fit(one, tiny)
+    two = ph.PixelCNN.from_pretrained(tmp_path / "two" / "best")
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+# -- the command line ---------------------------------------------------------------------------------
+
+
+def command(*words):
+    from pixelhelpers.__main__ import main
+
+    return main([str(word) for word in words])
+
+
+def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
+    words = ["--data", "digits", "--hidden", 8, "--blocks", 1, "--epochs", 1, "--batch-size", 1000, "--seed", 3]
+    assert command("train", *words, "--folder", tmp_path / "run", "--device", "cpu") == 0
+    card = json.loads((tmp_path / "run" / "best" / "card.json").read_text())
+    assert card["seed"] == 3 and card["data"] == "digits" and card["training_images"] == 4000
+    assert len(card["epochs"]) == 1
+    capsys.readouterr()
+    assert command("evaluate", tmp_path / "run" / "best", "--data", "digits", "--split", "test") == 0
+    assert f"{card['test_bits_per_dim']:.4f} bits/dim" in capsys.readouterr().out
+    picture = tmp_path / "samples.png"
+    assert command("sample", tmp_path / "run" / "best", "--out", picture, "--count", 1, "--greedy") == 0
+    assert picture.read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "nowhere", "--data", "digits"], "holds no config.json"),
+        (["sample", "nowhere", "--out", "x.png"], "holds no config.json"),
+        (["train", "--folder", "x", "--data", "digit", "--epochs", "1"], "digits"),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "0"], "epochs is 0"),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--hidden", "3"], "hidden is 3"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_without_a_traceback(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(*words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_the_package_loads_nothing_that_only_some_users_need():
+    heavy = ["torchvision", "accelerate", "matplotlib", "ipywidgets", "tqdm.auto"]
+    code = f"import pixelhelpers, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout.strip() == "[]", done.stderr
