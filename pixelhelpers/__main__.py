@@ -97,11 +97,7 @@ def _load_weights(name: str) -> AutoregressiveModel:
 
 def _train(options: argparse.Namespace) -> int:
     images = load_images(options.data, options.root, fallback=False)
-    network = {
-        name: value
-        for name in ("hidden", "blocks", "dropout")
-        if (value := getattr(options, name)) is not None
-    }
+    network = {name: value for name in ("hidden", "blocks", "dropout") if (value := getattr(options, name)) is not None}
     torch.manual_seed(options.seed)
     model = MODELS[options.model](
         levels=images.levels,

@@ -84,10 +84,7 @@ class Images:
     def __repr__(self) -> str:
         counts = f"{len(self.train)} train, {len(self.valid)} valid, {len(self.test)} test"
         size = "×".join(map(str, self.train.shape[1:]))
-        return (
-            f"Images({self.name!r}: {counts}, each {size} with {self.levels} levels, "
-            f"{len(self.classes)} classes)"
-        )
+        return f"Images({self.name!r}: {counts}, each {size} with {self.levels} levels, {len(self.classes)} classes)"
 
 
 def load_images(
@@ -163,8 +160,7 @@ def _bundled_digits() -> Images:
         labels = {f"{split}_labels": arrays[f"{split}_labels"].long() for split in images}
     except Exception as error:  # a damaged file raises whatever its parser trips over
         raise DataError(
-            f"The bundled digits cannot be read from {path} ({error}). "
-            "Restore that file, or reinstall pixelhelpers."
+            f"The bundled digits cannot be read from {path} ({error}). Restore that file, or reinstall pixelhelpers."
         ) from error
     return Images(**images, **labels, name="digits", levels=256, classes=_CLASSES["digits"])
 
@@ -305,9 +301,7 @@ class _Archive:
     def download(self, name: str, root: Path) -> None:
         """Puts the unpacked files into `root`, each of them whole from the moment it is there."""
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=root, prefix=".incoming-", ignore_cleanup_errors=True
-        ) as folder:
+        with tempfile.TemporaryDirectory(dir=root, prefix=".incoming-", ignore_cleanup_errors=True) as folder:
             incoming = Path(folder)
             self._transfer_from_any_mirror(name, root, incoming)
             for file, md5 in self.contents.items():
@@ -327,8 +321,7 @@ class _Archive:
                     return
                 trouble = f"{_host(url)} sent a truncated or foreign file"
         raise DataError(
-            f"{name}: {self.trouble_in(root)}, and {trouble}. "
-            "Check the connection, or put the published file there."
+            f"{name}: {self.trouble_in(root)}, and {trouble}. Check the connection, or put the published file there."
         )
 
 

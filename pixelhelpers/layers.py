@@ -119,9 +119,7 @@ class MaskedConv2d(nn.Conv2d):
 
     mask: Tensor
 
-    def __init__(
-        self, mask_type: str, in_channels: int, out_channels: int, kernel_size: int, image_channels: int = 1
-    ):
+    def __init__(self, mask_type: str, in_channels: int, out_channels: int, kernel_size: int, image_channels: int = 1):
         mask = raster_mask(mask_type, in_channels, out_channels, kernel_size, image_channels)
         self.mask_type = mask_type
         self._live_taps = mask.expand(out_channels, in_channels, -1, -1).sum((1, 2, 3))

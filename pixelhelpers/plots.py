@@ -23,6 +23,8 @@ BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
     "#CC79A7",
     "#F0E442",
 )
+# What a pixel sees, and what it may see.
+CONTEXT = {"later, unseen": "#e8e8e8", "earlier, seen": SKY, "earlier, missed": YELLOW, "leak": RED}
 STYLE = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
@@ -179,6 +181,48 @@ def field(values: Tensor, at: tuple[int, int] | None = None, title: str = "", ax
     return axis.figure
 
 
+def context(seen: Tensor, at: tuple[int, int], title: str = "", axis=None) -> Figure:
+    """Shows what one output sees of an image, told apart by what it may see in raster order.
+
+    Arguments:
+        seen: bool `[H, W]`, the pixels that the output depends on, e.g. from `receptive_field`.
+        at: (row, column) of the output, which is framed.
+        title: text above it.
+        axis: where to draw; default: a new figure with a legend.
+
+    Example:
+        >>> seen = torch.zeros(5, 5, dtype=torch.bool)
+        >>> seen[:2] = True
+        >>> figure = context(seen, at=(2, 2))
+    """
+    height, width = seen.shape
+    earlier = torch.arange(height * width).view(height, width) < at[0] * width + at[1]
+    kinds = torch.where(earlier, torch.where(seen, 1, 2), torch.where(seen, 3, 0))
+    if axis is None:
+        _, axis = subplots(size=(3.6, 3.6))
+        context_legend(axis.figure, columns=2)
+    colours = mpl.colors.ListedColormap(list(CONTEXT.values()))
+    axis.imshow(kinds.numpy(), cmap=colours, vmin=-0.5, vmax=3.5)
+    _grid_lines(axis, height, width)
+    _mark(axis, at)
+    axis.set_title(title)
+    return axis.figure
+
+
+def context_legend(figure: Figure, columns: int = 4) -> None:
+    """Says below a figure what the colours of `context` mean.
+
+    Arguments:
+        figure: to write it on.
+        columns: entries side by side.
+
+    Example:
+        >>> context_legend(subplots()[0])
+    """
+    patches = [mpl.patches.Patch(color=colour, label=name) for name, colour in CONTEXT.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
+
+
 def training_curve(history: Sequence[Mapping], baselines: Mapping[str, float] | None = None) -> Figure:
     """Shows bits per dimension over epochs, with other models' scores as horizontal lines.
 
@@ -232,9 +276,7 @@ def painting(frames: Tensor, *, levels: int = 256, zoom: int = 6, seconds: float
     return buffer.getvalue()
 
 
-def paint_live(
-    model, count: int, alt: str, *, seed: int = 0, columns: int = 8, zoom: int = 3, **options
-) -> Tensor:
+def paint_live(model, count: int, alt: str, *, seed: int = 0, columns: int = 8, zoom: int = 3, **options) -> Tensor:
     """Draws images as `sample` does and shows them in a notebook while they are painted, row by row.
 
     Every row is one call of `sample` that is given the rows above it: an exact draw, too.
@@ -292,10 +334,9 @@ def _grid_lines(axis, rows: int, columns: int) -> None:
     axis.set_yticks([y - 0.5 for y in range(rows + 1)], labels=[])
     axis.tick_params(length=0)
     axis.grid(color="white", lw=0.8)
+    axis.spines[:].set_visible(False)
 
 
 def _mark(axis, at: tuple[int, int]) -> None:
     row, column = at
-    axis.add_patch(
-        mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=RED, lw=2.5, zorder=3)
-    )
+    axis.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=RED, lw=2.5, zorder=3))

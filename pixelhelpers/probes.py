@@ -85,9 +85,7 @@ def check_causal(
     for training in (False, True):
         found = find(training, net)
         if found.leaks:
-            raise CausalityError(
-                _report(found, _cause(net, partial(find, training)), shape, raster)
-            )
+            raise CausalityError(_report(found, _cause(net, partial(find, training)), shape, raster))
         alive |= found.alive
     zeros = [name for name, value in _parameters(net) if not value.any()]
     if not alive:
@@ -255,9 +253,7 @@ def _report(found: _Finding, cause: str | None, shape: tuple[int, ...], raster: 
     if found.crosstalk.any():
         cause = cause or "images of a batch are mixed, by statistics over the batch or a reshape"
         where = _place(int(found.crosstalk.argmax()), shape)
-        return (
-            f"output ({where}) changes with another image of its batch.\nLikely mistake: {cause}."
-        )
+        return f"output ({where}) changes with another image of its batch.\nLikely mistake: {cause}."
     shown = found.leak
     if cause is None:
         cause, shown = _pattern(found.leak, shape) if raster else _ranked_pattern(found.leak)
@@ -298,8 +294,7 @@ def _pattern(leak: Tensor, shape: tuple[int, int, int]) -> tuple[str, Tensor]:
         ),
         ("rows below are open: shut every kernel row under the centre", leaking & (below > 0)),
         (
-            f"{far} too far to the right: on the centre row only what lies to the left of the "
-            "centre may be open",
+            f"{far} too far to the right: on the centre row only what lies to the left of the centre may be open",
             leaking & (right > 0),
         ),
         (
@@ -353,11 +348,7 @@ def _masked_weights(net: Callable) -> Iterator[tuple[str, Tensor, Tensor]]:
 def _fits(mask: torch.Size, weight: torch.Size) -> bool:
     """Says whether a mask can be a weight's: features may share it, kernel taps may not."""
     sides = zip(reversed(mask), reversed(weight), strict=False)
-    return (
-        len(mask) <= len(weight)
-        and mask[-2:] == weight[-2:]
-        and all(side in (1, full) for side, full in sides)
-    )
+    return len(mask) <= len(weight) and mask[-2:] == weight[-2:] and all(side in (1, full) for side, full in sides)
 
 
 def _is_mask(tensor: Tensor) -> bool:
@@ -382,8 +373,7 @@ def _remask(net: Callable) -> tuple[Callable, str] | None:
     for weight, shut in masked.values():
         weight *= ~shut
     return net, (
-        "mask applied only once (weights at masked taps are no longer zero); "
-        "multiply with the mask in every forward"
+        "mask applied only once (weights at masked taps are no longer zero); multiply with the mask in every forward"
     )
 
 
@@ -463,9 +453,7 @@ def _without_zeros(net: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def total_probability(
-    model: nn.Module, shape: tuple[int, ...], levels: int, label: int | None = None
-) -> float:
+def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, label: int | None = None) -> float:
     """Adds up p(x) over every image of a tiny size.
 
     An honest model gives 1. A model with a type B stem sees what it predicts, so what it calls p(x)
@@ -503,9 +491,7 @@ def total_probability(
             f"there are {levels}^{values} = {count:,} images of shape {tuple(shape)} with {levels} "
             f"levels: take a smaller shape or fewer levels (at most {MOST_IMAGES:,} images)."
         )
-    net = as_model(
-        copy.deepcopy(model), levels=levels, image_channels=channels, image_size=max(height, width)
-    )
+    net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, image_size=max(height, width))
     if net.levels != levels:
         raise ValueError(f"levels is {levels}, but the model was built with levels={net.levels}.")
     net = net.cpu().double().eval()

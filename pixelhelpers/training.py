@@ -69,9 +69,7 @@ def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def evaluate(
-    model: nn.Module, images: Tensor, labels: Tensor | None = None, *, batch_size: int = 100
-) -> float:
+def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, batch_size: int = 100) -> float:
     """Scores images: the mean bits per dimension, on the device where the model is.
 
     Arguments:
@@ -100,9 +98,7 @@ def evaluate(
         model.train(was_training)
 
 
-def _total_nats(
-    model: AutoregressiveModel, images: Tensor, labels: Tensor | None, batch_size: int
-) -> float:
+def _total_nats(model: AutoregressiveModel, images: Tensor, labels: Tensor | None, batch_size: int) -> float:
     device = next(model.parameters()).device
     total = 0.0
     for start in range(0, len(images), batch_size):
@@ -252,9 +248,7 @@ class _Run:
         if valid >= self.best:
             return False
         self.best = valid
-        self.best_weights = {
-            name: value.detach().clone() for name, value in self.average.module.state_dict().items()
-        }
+        self.best_weights = {name: value.detach().clone() for name, value in self.average.module.state_dict().items()}
         return True
 
     def save(self, folder: Path, scaler: torch.amp.GradScaler | None) -> None:
@@ -309,9 +303,7 @@ class _Run:
         for name, value in parts.get("optimizer", {}).items():
             index, _, moment = name.partition(".")
             state.setdefault(int(index), {})[moment] = value
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["random"]["cuda"])
@@ -636,6 +628,4 @@ def _accelerator(device: str, precision: str, compile: bool):
     AcceleratorState._reset_state()
     if (PartialState._shared_state.get("_cpu") or False) != (device == "cpu"):
         PartialState._reset_state()
-    return Accelerator(
-        cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no"
-    )
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no")

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import ipywidgets
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
 
 from .layers import raster_mask
-from .plots import kernel, png
+from .plots import context, context_legend, kernel, png, subplots
 
 
 def explorer(picture: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
@@ -43,19 +46,45 @@ def explorer(picture: Callable[..., Figure], **controls: ipywidgets.ValueWidget)
 
 
 def mask_explorer() -> ipywidgets.VBox:
-    """Lets the reader choose mask type and kernel size and shows the mask.
+    """Lets the reader choose masks, kernel size and depth, and shows what one output pixel sees.
 
     Example:
-        >>> mask_explorer().children[0].children[0].options
-        ('A', 'B')
+        >>> first, later, kernel_size, depth = mask_explorer().children[0].children
+        >>> first.options, kernel_size.value
+        (('A', 'B'), 3)
     """
-
-    def picture(mask_type: str, kernel_size: int) -> Figure:
-        mask = raster_mask(mask_type, 1, 1, kernel_size)[0, 0]
-        return kernel(mask, f"type {mask_type}: {int(mask.sum())} of {kernel_size**2} taps are open")
-
+    types = {"options": ("A", "B"), "style": {"button_width": "3em"}}
     return explorer(
-        picture,
-        mask_type=ipywidgets.ToggleButtons(options=("A", "B"), description="mask"),
-        kernel_size=ipywidgets.IntSlider(5, 1, 9, 2, description="kernel"),
+        _stack,
+        first=ipywidgets.ToggleButtons(value="A", description="first layer", **types),
+        later=ipywidgets.ToggleButtons(value="B", description="later layers", **types),
+        kernel_size=ipywidgets.IntSlider(3, 3, 7, 2, description="kernel"),
+        depth=ipywidgets.IntSlider(2, 1, 8, description="layers"),
     )
+
+
+def _stack(first: str, later: str, kernel_size: int, depth: int) -> Figure:
+    """Draws both kernels of a stack of masked convolutions and what its output sees."""
+    side = 15
+    at = (side // 2 + 2, side // 2)
+    masks = [raster_mask(kind, 1, 1, kernel_size)[0, 0] for kind in (first, later)]
+    seen = _seen([masks[0]] + [masks[1]] * (depth - 1), at, (side, side))
+    earlier = at[0] * side + at[1]
+    figure, axes = subplots(1, 3, size=(9.5, 4), width_ratios=(1, 1, 1.5))
+    for axis, kind, mask, name in zip(axes, (first, later), masks, ("first", "later"), strict=False):
+        kernel(mask, f"{name}: type {kind}, {int(mask.sum())} of {mask.numel()} open", axis)
+    known = int(seen.flatten()[:earlier].sum())
+    text = f"{known} of {earlier} earlier pixels" + (" AND ITSELF" if seen[at] else "")
+    context(seen, at, f"{'1 layer sees' if depth == 1 else f'{depth} layers see'}\n{text}", axes[2])
+    context_legend(figure)
+    return figure
+
+
+def _seen(masks: list[Tensor], at: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+    """Walks from an output pixel back to the image, through the open taps `[k, k]` of each layer."""
+    seen = torch.zeros(1, 1, *shape)
+    seen[..., at[0], at[1]] = 1
+    for mask in reversed(masks):
+        taps = mask[None, None].float()
+        seen = (F.conv_transpose2d(seen, taps, padding=len(mask) // 2) > 0).float()
+    return seen[0, 0].bool()

@@ -61,9 +61,7 @@ class AutoregressiveModel(nn.Module):
         super().__init_subclass__(**keywords)
         AutoregressiveModel._known[cls.__name__] = cls
 
-    def __init__(
-        self, *, levels: int, image_channels: int, image_size: int, classes: int | None, **settings: Any
-    ):
+    def __init__(self, *, levels: int, image_channels: int, image_size: int, classes: int | None, **settings: Any):
         super().__init__()
         for name, given, least in (
             ("levels", levels, 2),
@@ -98,9 +96,7 @@ class AutoregressiveModel(nn.Module):
             ValueError: for another number of axes or channels.
         """
         if x.dim() != 4 or x.shape[1] != self.image_channels:
-            raise ValueError(
-                f"images have shape {tuple(x.shape)}: give [N, {self.image_channels}, height, width]."
-            )
+            raise ValueError(f"images have shape {tuple(x.shape)}: give [N, {self.image_channels}, height, width].")
         return x.to(next(self.parameters()).dtype) * (2 / (self.levels - 1)) - 1
 
     def labels(self, label: int | Tensor | None, count: int) -> Tensor | None:

@@ -71,9 +71,7 @@ class PixelCNN(SoftmaxModel):
             raise ValueError(f"hidden is {hidden}: give an even number of at least {2 * image_channels}.")
         self.stem = MaskedConv2d("A", image_channels, hidden, 7, image_channels)
         self.class_bias = None if classes is None else nn.Embedding(classes, hidden)
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(hidden, 3, dropout, image_channels) for _ in range(blocks))
-        )
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden, 3, dropout, image_channels) for _ in range(blocks)))
         self.head = nn.Sequential(
             nn.ReLU(),
             MaskedConv2d("B", hidden, hidden, 1, image_channels),

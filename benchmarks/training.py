@@ -1,0 +1,108 @@
+"""How much of the machine's arithmetic a training step uses, and what importing the package costs.
+
+    python benchmarks/training.py
+
+The useful work of a step is three forward passes' worth of live multiply-adds (masked taps count as
+nothing); it is set against the float32 peak: the best of ten products of 2048 x 2048 matrices, measured
+in the same run. Prints a table and writes training.json beside itself. Leave the machine idle meanwhile.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import pixelhelpers as ph
+
+SIZES = ((64, 5), (128, 7))
+BATCH = 32
+
+
+def seconds(work, repeats: int) -> list[float]:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def peak() -> float:
+    """Multiply-adds a second."""
+    a, b = torch.randn(2, 2048, 2048)
+    return 2048**3 / min(seconds(lambda: a @ b, 10))
+
+
+def live_multiply_adds(model: torch.nn.Module, height: int, width: int) -> int:
+    """Multiply-adds of one forward pass over one image that are not with a masked tap."""
+    layers = (layer for layer in model.modules() if isinstance(layer, ph.MaskedConv2d))
+    return sum(int(layer.mask.expand_as(layer.weight).sum()) for layer in layers) * height * width
+
+
+def training_step(hidden: int, blocks: int, precision: str) -> dict:
+    torch.manual_seed(0)
+    model = ph.PixelCNN(hidden=hidden, blocks=blocks)
+    images = torch.randint(0, 256, (BATCH, 1, 28, 28), dtype=torch.uint8)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = -model.log_prob(images).sum() / images.numel()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds(step, 3)
+    useful = 3 * live_multiply_adds(model, 28, 28) * BATCH
+    shares, speeds = [], []
+    for _ in range(5):  # peak and step in turn: both see the same machine
+        best = peak()
+        time_of_step = min(seconds(step, 5))
+        shares.append(useful / time_of_step / best)
+        speeds.append(BATCH / time_of_step)
+    return {
+        "hidden": hidden,
+        "blocks": blocks,
+        "precision": precision,
+        "share_of_float32_peak": statistics.median(shares),
+        "shares": shares,
+        "images_per_second": statistics.median(speeds),
+    }
+
+
+def import_ratio() -> float:
+    """Seconds for `import pixelhelpers` over seconds for `import torch`, whole processes in turn."""
+
+    def of(module: str) -> float:
+        return seconds(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True), 1)[0]
+
+    of("pixelhelpers")
+    return statistics.median(of("pixelhelpers") / of("torch") for _ in range(7))
+
+
+def main() -> None:
+    result = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
+        "batch": BATCH,
+        "peak_gflops": 2e-9 * peak(),
+        "steps": [training_step(*size, precision) for size in SIZES for precision in ("no", "bf16")],
+        "import_ratio": import_ratio(),
+    }
+    print(f"float32 peak: {result['peak_gflops']:.0f} GFLOP/s ({result['machine']})")
+    for row in result["steps"]:
+        print(
+            f"hidden {row['hidden']:4}, {row['blocks']} blocks, precision {row['precision']:4}: "
+            f"{row['share_of_float32_peak']:4.0%} of the peak, {row['images_per_second']:4.0f} images/s"
+        )
+    print(f"import pixelhelpers / import torch: {result['import_ratio']:.2f}")
+    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

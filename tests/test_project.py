@@ -1,0 +1,350 @@
+"""The project's files agree with each other, and its tools do what the Makefile promises."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OWN_LINK = re.compile(
+    r"(?:mybinder\.org/v2/gh|colab\.research\.google\.com/github|git\+https://github\.com"
+    r"|git clone https://github\.com|repository-code: https://github\.com)/([\w.-]+/[\w-]+)"
+)
+
+
+def read(*parts: str) -> str:
+    return ROOT.joinpath(*parts).read_text(encoding="utf-8")
+
+
+def run(*command, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", **options)
+
+
+def requirement(text: str) -> tuple[str, str]:
+    """'torch>=2.9,<3; marker' → ('torch', '>=2.9,<3')"""
+    name, version = re.fullmatch(r"([\w.-]+)\s*([^;]*?)\s*(?:;.*)?", text).groups()
+    return name, version
+
+
+# One owner and name
+
+
+def test_own_links_name_the_repository_of_pyproject():
+    files = [*ROOT.glob("*.md"), ROOT / "CITATION.cff", *NOTEBOOKS]
+    links = [name for file in files for name in OWN_LINK.findall(file.read_text(encoding="utf-8"))]
+    assert links, "no badge, clone line or citation names the repository"
+    assert set(links) == {REPOSITORY}
+
+
+@pytest.fixture
+def copy_of_the_project(tmp_path):
+    for folder in ("tools", "notebooks", ".github"):
+        if (ROOT / folder).exists():
+            shutil.copytree(ROOT / folder, tmp_path / folder)
+    for file in [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.cff")]:
+        shutil.copy(file, tmp_path)
+    return tmp_path
+
+
+def text_files(folder: Path) -> dict[Path, str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {path.relative_to(folder): path.read_text(encoding="utf-8") for path in files}
+
+
+def test_fork_renames_everywhere_and_back(copy_of_the_project):
+    before = text_files(copy_of_the_project)
+    fork = [sys.executable, copy_of_the_project / "tools" / "fork.py"]
+    run(*fork, "some-one/her.fork", check=True)
+    renamed = text_files(copy_of_the_project)
+    assert not [path for path, text in renamed.items() if REPOSITORY in text]
+    assert 'Repository = "https://github.com/some-one/her.fork"' in renamed[Path("pyproject.toml")]
+    run(*fork, REPOSITORY, check=True)
+    assert text_files(copy_of_the_project) == before  # also: fresh notebooks are still fresh
+
+
+@pytest.mark.parametrize("name", ["", "no-slash", "https://github.com/a/b", "a/b c"])
+def test_fork_refuses_what_is_no_owner_and_name(copy_of_the_project, name):
+    before = text_files(copy_of_the_project)
+    result = run(sys.executable, copy_of_the_project / "tools" / "fork.py", name)
+    assert result.returncode and "owner/name" in result.stderr
+    assert text_files(copy_of_the_project) == before
+
+
+# One version, one set of requirements
+
+
+def test_version_is_the_same_everywhere():
+    version = PROJECT["version"]
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == version
+    assert f'__version__ = "{version}"' in read("pixelhelpers", "__init__.py")
+    assert re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)[1] == version
+
+
+def test_environment_yml_asks_for_what_pyproject_asks_for():
+    conda_names = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
+    extras = PROJECT["optional-dependencies"]
+    wanted = {"python": PROJECT["requires-python"], "pip": ""}
+    for text in PROJECT["dependencies"] + extras["notebooks"] + extras["test"]:
+        if "python_version <" not in text:  # backports; conda takes a new Python
+            name, version = requirement(text)
+            wanted[conda_names.get(name, name)] = version
+    environment = yaml.safe_load(read("environment.yml"))["dependencies"]
+    assert dict(requirement(text) for text in environment if isinstance(text, str)) == wanted
+    assert environment[-1] == {"pip": ["-e ."]}
+
+
+def test_plain_install_brings_no_notebook_or_test_tools():
+    names = {requirement(text)[0] for text in PROJECT["dependencies"]}
+    assert names == {"accelerate", "numpy", "safetensors", "torch", "torchvision", "tqdm"}
+
+
+def test_workflow_covers_the_oldest_python_and_torch():
+    workflow = yaml.safe_load(read(".github", "workflows", "test.yml"))
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    assert {system.split("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    assert ">=" + matrix["python"][0] == PROJECT["requires-python"]
+    [oldest] = matrix["include"]
+    assert oldest["python"] == matrix["python"][0]
+    lowest = dict(requirement(text) for text in PROJECT["dependencies"])
+    for text in oldest["constraints"].split():
+        name, version = requirement(text)
+        assert lowest[name].startswith(version.replace("==", ">=").removesuffix(".*") + ",<")
+
+
+# What goes into a wheel
+
+
+def test_wheel_carries_digits_and_weights():
+    build = tomllib.loads(read("pyproject.toml"))["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"]["packages"] == ["pixelhelpers"]
+    for source, target in build["targets"]["wheel"]["force-include"].items():
+        assert (ROOT / source).is_file()
+        assert target == "pixelhelpers/data_files/digits.npz"
+        assert f"/{source}" in build["targets"]["sdist"]["include"]
+
+
+def test_git_keeps_shipped_data_and_ignores_downloads():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    kept = ["data/digits.npz", "data/README.md", "pixelhelpers/pretrained/x/model.safetensors"]
+    ignored = ["data/FashionMNIST/raw/x.gz", "data/cifar-10-python.tar.gz", ".venv/x", "runs/x"]
+    answer = run("git", "check-ignore", "--no-index", *kept, *ignored, cwd=ROOT)
+    assert answer.stdout.split() == ignored  # a build leaves out what git ignores
+
+
+# README
+
+
+def test_readme_lists_every_notebook_with_badges_that_lead_to_it():
+    readme = read("README.md")
+    linked = re.findall(r"\]\(notebooks/([\w.-]+\.ipynb)\)", readme)
+    binder = re.findall(r"urlpath=lab/tree/notebooks/([\w.-]+\.ipynb)\)", readme)
+    colab = re.findall(r"/blob/main/notebooks/([\w.-]+\.ipynb)\)", readme)
+    existing = [path.name for path in NOTEBOOKS]
+    assert sorted(set(linked)) == existing
+    assert sorted(set(binder)) == existing and sorted(set(colab)) == existing
+
+
+@pytest.mark.parametrize("file", [path.name for path in sorted(ROOT.glob("*.md"))])
+def test_relative_links_lead_somewhere(file):
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", read(file))
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_pictures_have_alt_texts():
+    for path in ROOT.glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        assert "![](" not in text, path.name
+        assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text)), path.name
+
+
+# Tools
+
+
+def test_set_up_refuses_an_old_python_in_words(tmp_path):
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    project = read("pyproject.toml").replace('">=3.10"', '">=3.99"')
+    (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
+    result = run(sys.executable, tmp_path / "tools" / "setup_env.py")
+    assert result.returncode and not (tmp_path / ".venv").exists()
+    assert re.search(r"Python 3\.99 or newer is needed, .* is Python 3\.\d+", result.stderr)
+    assert "Traceback" not in result.stderr
+
+
+def test_set_up_is_readable_for_any_python():
+    source = read("tools", "setup_env.py")
+    assert source.isascii()  # Python 2 wants a declaration for anything else
+    assert not re.search(r"\bf['\"]|:=|\bmatch .*:$", source, re.MULTILINE)
+
+
+def set_up(tmp_path, code: str) -> subprocess.CompletedProcess:
+    """Run `code` after `import setup_env`, in a copy whose .venv and pip nothing can reach."""
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "setup_env.py", tmp_path / "tools")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return run(sys.executable, "-c", "import setup_env\n" + code, cwd=tmp_path / "tools")
+
+
+def test_set_up_says_how_much_disk_is_missing(tmp_path):
+    result = set_up(tmp_path, "setup_env.GIGABYTES['CUDA'] = 1e9; setup_env.require_space('CUDA')")
+    assert result.returncode and "GB are free" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_set_up_names_the_missing_venv_package(tmp_path):
+    code = "import sys; sys.modules['ensurepip'] = None; setup_env.make_venv()"
+    result = set_up(tmp_path, code)
+    assert result.returncode and not (tmp_path / ".venv").exists()
+    assert "sudo apt install python3." in result.stderr and "-venv" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="make lab and make test are for Linux and macOS")
+def test_set_up_runs_again_only_when_requirements_change(tmp_path):
+    code = """
+import os
+installs = []
+setup_env.make_venv = lambda: os.makedirs(setup_env.VENV, exist_ok=True)
+setup_env.install = lambda: installs.append(1)
+setup_env.venv_can = lambda code: True
+setup_env.main()
+setup_env.main()
+setup_env.PROJECT = setup_env.PROJECT.replace("tqdm>=", "tqdm>")
+setup_env.main()
+setup_env.PROJECT += "line-length = 90"
+setup_env.main()
+print(len(installs))
+"""
+    assert set_up(tmp_path, code).stdout.split()[-1] == "2"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_lab_keeps_token_and_localhost_and_opens_an_existing_notebook():
+    command = run("make", "-n", "lab", cwd=ROOT).stdout
+    assert not re.search(r"token|password|--ip|ServerApp\.ip|allow_origin", command)
+    start = re.search(r"default_url=/lab/tree/(\S+)", command)[1]
+    assert (ROOT / start).exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_help_names_every_target():
+    targets = re.search(r"^\.PHONY: (.*)", read("Makefile"), re.MULTILINE)[1].split()
+    listed = re.findall(r"^make (\S+)", run("make", "help", cwd=ROOT).stdout, re.MULTILINE)
+    assert listed == targets
+
+
+NOTEBOOK = {
+    "cells": [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# Title\n", "Prose."]},
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": "print(6 * 7)",
+        },
+    ],
+    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+
+
+@pytest.fixture
+def notebook_tool(tmp_path):
+    """`tools/notebooks.py` on a folder with one notebook."""
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    (tmp_path / "notebooks").mkdir()
+    path = tmp_path / "notebooks" / "01_try.ipynb"
+    path.write_text(json.dumps(NOTEBOOK), encoding="utf-8")
+
+    def tool(*arguments):
+        return run(sys.executable, tmp_path / "tools" / "notebooks.py", *arguments)
+
+    return tool, path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the record of memory needs the resource module")
+def test_refresh_stores_outputs_and_a_hash_of_the_code(notebook_tool):
+    from tools.notebooks import source_hash
+
+    tool, path = notebook_tool
+    assert tool("refresh", "01").returncode == 0
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert len(notebook["cells"]) == 2
+    assert "".join(notebook["cells"][1]["outputs"][0]["text"]) == "42\n"
+    record = notebook["metadata"]["pixelhelpers"]
+    assert record["source_hash"] == source_hash(notebook) and record["peak_memory_mb"] > 10
+    notebook["cells"][0]["source"] = "other prose"
+    assert record["source_hash"] == source_hash(notebook)
+    notebook["cells"][1]["source"] = "print(6 * 8)"
+    assert record["source_hash"] != source_hash(notebook)
+
+
+@pytest.mark.parametrize("command", ["refresh", "execute"])
+def test_a_failing_cell_fails_the_run_and_stores_nothing(notebook_tool, command):
+    tool, path = notebook_tool
+    before = path.read_text().replace("6 * 7", "6 / 0")
+    path.write_text(before)
+    result = tool(command)
+    assert result.returncode and "01_try.ipynb" in result.stderr
+    assert "ZeroDivisionError" in result.stdout
+    assert path.read_text() == before
+
+
+def test_unknown_notebook_is_named(notebook_tool):
+    result = notebook_tool[0]("refresh", "77")
+    assert result.returncode and "77" in result.stderr
+
+
+def test_text_shows_sources_and_outputs_but_no_picture_data(notebook_tool):
+    tool, path = notebook_tool
+    notebook = json.loads(path.read_text())
+    data = {"text/plain": ["<Figure>"], "image/png": "iVBORw0KGgo" * 999}
+    notebook["cells"][1]["outputs"] = [
+        {"output_type": "display_data", "data": data, "metadata": {}},
+        {"output_type": "stream", "name": "stdout", "text": ["42\n"]},
+    ]
+    path.write_text(json.dumps(notebook))
+    text = tool("text", path).stdout
+    assert all(part in text for part in ("Prose.", "print(6 * 7)", "<Figure>", "42", "image/png"))
+    assert "iVBORw0KGgo" not in text and len(text) < 400
+
+
+# Continuous integration
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.parametrize("with_datasets", [True, False])
+def test_ci_gives_the_tests_a_copy_of_the_data_sets(tmp_path, with_datasets):
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / ".ci", project / ".ci")
+    (project / "Makefile").write_text(
+        'test:\n\t@echo "data: $$PIXELHELPERS_DATA"\n'
+        '\t@test -z "$$PIXELHELPERS_DATA" || touch "$$PIXELHELPERS_DATA/unpacked"\n\t@exit 3\n'
+    )
+    if with_datasets:
+        (tmp_path / "shared" / "datasets" / "MNIST").mkdir(parents=True)
+    environment = {k: v for k, v in os.environ.items() if k != "PIXELHELPERS_DATA"}
+    result = run("bash", project / ".ci" / "run", env=environment)
+    folder = re.search(r"data: (.*)", result.stdout)[1]
+    assert result.returncode  # a failing test fails the run
+    assert bool(folder) == with_datasets
+    if with_datasets:
+        assert os.listdir(tmp_path / "shared" / "datasets") == ["MNIST"]  # left as it was
+        assert not Path(folder).exists()  # and cleaned up
