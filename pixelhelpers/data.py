@@ -151,8 +151,9 @@ def _unknown(name) -> str:
 
 
 def _bundled_digits() -> Images:
-    in_wheel = Path(__file__).with_name("data_files") / "digits.npz"
-    path = next((p for p in (_checkout() / "digits.npz", in_wheel) if p.is_file()), in_wheel)
+    path = _checkout() / "digits.npz"
+    if not path.is_file():
+        path = Path(__file__).with_name("data_files") / "digits.npz"  # where the wheel has it
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {key: torch.from_numpy(file[key]) for key in file.files}

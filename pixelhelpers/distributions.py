@@ -11,7 +11,7 @@ class Categorical(td.Categorical):
         logits: `[..., levels]`, any real numbers; a softmax over the last axis gives the probabilities.
 
     References:
-        van den Oord et al. 2016, section 3.1 ("pixels as discrete variables").
+        van den Oord et al. 2016, section 2.2 ("Pixels as Discrete Variables").
 
     Example:
         >>> import torch

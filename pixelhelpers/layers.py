@@ -5,11 +5,9 @@ pixel channel by channel. A layer is causal when its output at a value depends o
 only (type A), or on earlier values and the value itself (type B).
 
 References:
-    van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, sections 3.2-3.4,
+    van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, sections 3.3-3.4,
     https://arxiv.org/abs/1601.06759
 """
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +123,8 @@ class MaskedConv2d(nn.Conv2d):
         self._live_taps = mask.expand(out_channels, in_channels, -1, -1).sum((1, 2, 3))
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.register_buffer("mask", mask, persistent=False)
+        centre = kernel_size // 2
+        self._has_shut_centre = not bool(mask[:, :, centre, centre].all())
 
     def reset_parameters(self) -> None:
         """Draws weights and biases from U(-b, b), b = 1 / sqrt(live taps of that output)."""
@@ -134,9 +134,8 @@ class MaskedConv2d(nn.Conv2d):
             self.bias.uniform_(-1, 1).mul_(bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
         if self.kernel_size == (1, 1):
-            weight = self.weight if self.mask_type == "B" and self.mask.numel() == 1 else self.weight * self.mask
+            weight = self.weight * self.mask if self._has_shut_centre else self.weight
             return F.conv2d(x, weight, self.bias)
         rows = self.kernel_size[0] // 2 + 1  # the rows below are masked
         weight = self.weight[:, :, :rows] * self.mask[:, :, :rows]

@@ -167,14 +167,14 @@ def field(values: Tensor, at: tuple[int, int] | None = None, title: str = "", ax
     """
     if axis is None:
         _, axis = subplots(size=(3.6, 3.2))
+    axis.set_xticks([])
+    axis.set_yticks([])
     if values.dtype == torch.bool:
         axis.imshow(values.float().numpy(), cmap=mpl.colors.ListedColormap(["#e8e8e8", SKY]), vmin=0, vmax=1)
         if max(values.shape) <= 32:
             _grid_lines(axis, *values.shape)
     else:
         axis.figure.colorbar(axis.imshow(values.numpy()), ax=axis)
-    axis.set_xticks([])
-    axis.set_yticks([])
     if at is not None:
         _mark(axis, at)
     axis.set_title(title)

@@ -283,7 +283,7 @@ class _Run:
         try:
             with safe_open(path, framework="pt") as file:
                 numbers = json.loads(file.metadata()["run"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole checkpoint ({error!r}): start without resume.") from None
         for name, value in self.settings.items():

@@ -5,8 +5,8 @@ notebook. An answer that is still empty (it returns None or `...`) gets a friend
 """
 
 from .masked_convolution import check_centre_tap, check_leaking_masks, check_masked_convolution
-from .sampling import check_completion, check_temperature, check_top_p
 from .residual_blocks import check_blocks_needed, check_residual_block
+from .sampling import check_completion, check_temperature, check_top_p
 from .training import check_bits_per_dim, check_to_levels
 from .verdict import Mistake, Unsolved, ask, exercise
 
@@ -21,8 +21,8 @@ __all__ = [
     "check_leaking_masks",
     "check_masked_convolution",
     "check_residual_block",
-    "check_to_levels",
     "check_temperature",
+    "check_to_levels",
     "check_top_p",
     "exercise",
 ]

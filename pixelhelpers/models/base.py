@@ -59,7 +59,9 @@ class AutoregressiveModel(nn.Module):
 
     def __init_subclass__(cls, **keywords: Any):
         super().__init_subclass__(**keywords)
-        AutoregressiveModel._known[cls.__name__] = cls
+        # A learner's own class of the same name must not take the place of the package's.
+        if cls.__module__.startswith(f"{__package__}.") and cls.__module__ != __name__:
+            AutoregressiveModel._known[cls.__name__] = cls
 
     def __init__(self, *, levels: int, image_channels: int, image_size: int, classes: int | None, **settings: Any):
         super().__init__()

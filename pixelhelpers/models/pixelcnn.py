@@ -5,8 +5,8 @@ with dropout in the residual blocks and, beyond the paper, a class bias after th
 the row and diagonal LSTMs and the multi-scale variant of the same paper.
 
 References:
-    van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, sections 3.3-3.6 and
-    table 1, https://arxiv.org/abs/1601.06759
+    van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, sections 2, 3.3-3.5
+    and table 1, https://arxiv.org/abs/1601.06759
 """
 
 import torch

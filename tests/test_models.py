@@ -1,0 +1,384 @@
+"""What every model promises: shapes, numbers that are probabilities, labels, files."""
+
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pixelhelpers.models import PixelCNN, load_pretrained
+from pixelhelpers.models.base import (
+    AutoregressiveModel,
+    OwnModule,
+    SoftmaxModel,
+    as_model,
+    write_atomically,
+)
+
+GREY = {"levels": 5, "hidden": 8, "blocks": 2}
+COLOUR = {"levels": 4, "hidden": 12, "blocks": 1, "image_channels": 3}
+CLASSES = {**GREY, "classes": 3}
+
+
+def make(**settings):
+    torch.manual_seed(0)
+    return PixelCNN(**settings).eval()
+
+
+def draw(model, count=4, height=6, width=5):
+    shape = (count, model.image_channels, height, width)
+    return torch.randint(model.levels, shape, generator=torch.Generator().manual_seed(1))
+
+
+# -- shapes and numbers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("height, width", [(6, 5), (1, 1), (1, 9)])
+def test_logits_have_a_level_axis_and_the_shape_of_the_images(height, width):
+    grey, colour = make(**GREY), make(**COLOUR)
+    assert grey(draw(grey, 2, height, width)).shape == (2, 5, height, width)
+    assert colour(draw(colour, 2, height, width)).shape == (2, 4, 3, height, width)
+    for model in (grey, colour):
+        x = draw(model, 2, height, width)
+        assert model.predict(x).batch_shape == x.shape
+        assert model.log_prob(x).shape == (2,)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32, torch.float64])
+@pytest.mark.parametrize("settings", [GREY, COLOUR])
+def test_images_of_any_type_give_the_same_likelihood(settings, dtype):
+    model = make(**settings)
+    x = draw(model)
+    assert torch.equal(model(x.to(dtype)), model(x))
+    assert torch.equal(model.log_prob(x.to(dtype)), model.log_prob(x))
+
+
+def test_a_model_answers_in_its_own_precision():
+    model = make(**GREY)
+    x = draw(model)
+    single = model.log_prob(x)
+    double = model.double().log_prob(x)
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(single, double.float(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 256])
+def test_levels_are_scaled_evenly_onto_minus_one_to_one(levels):
+    model = make(levels=levels, hidden=2, blocks=0).double()
+    x = torch.arange(levels).view(1, 1, 1, levels)
+    expected = torch.linspace(-1, 1, levels, dtype=torch.float64)
+    torch.testing.assert_close(model.scale(x).flatten(), expected)
+
+
+@pytest.mark.parametrize("settings", [GREY, COLOUR, CLASSES])
+def test_predict_gives_probabilities_and_log_prob_is_their_sum(settings):
+    model = make(**settings).double()
+    x, label = draw(model), 1 if "classes" in settings else None
+    predicted = model.predict(x, label)
+    pmf = predicted.pmf()
+    assert pmf.shape == (*x.shape, model.levels) and (pmf >= 0).all()
+    torch.testing.assert_close(pmf.sum(-1), torch.ones(x.shape, dtype=torch.float64))
+    chosen = pmf.gather(-1, x.unsqueeze(-1)).squeeze(-1).log()
+    torch.testing.assert_close(predicted.log_prob(x), chosen)
+    torch.testing.assert_close(model.log_prob(x, label), chosen.flatten(1).sum(1))
+    assert (model.log_prob(x, label) < 0).all()
+
+
+@pytest.mark.parametrize("settings", [GREY, COLOUR])
+def test_log_prob_never_exceeds_zero_even_of_a_model_that_is_certain(settings):
+    model = make(**settings)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter *= 300
+    assert (model.log_prob(draw(model, 50)) <= 0).all()
+
+
+@pytest.mark.parametrize("settings", [GREY, COLOUR])
+def test_predict_at_one_value_equals_that_value_of_the_whole_prediction(settings):
+    model = make(**settings).double()
+    x = draw(model)
+    whole = model.predict(x).pmf()
+    for row, column, channel in [(0, 0, 0), (5, 4, model.image_channels - 1), (2, 3, 0)]:
+        part = model.predict(x, at=(row, column, channel))
+        assert part.batch_shape == (4,)
+        torch.testing.assert_close(part.pmf(), whole[:, channel, row, column])
+
+
+@pytest.mark.parametrize("settings", [GREY, COLOUR, {**GREY, "dropout": 0.5}])
+def test_an_image_is_scored_the_same_alone_and_in_a_batch(settings):
+    model = make(**settings).double()
+    x = draw(model, 5)
+    alone = torch.cat([model.log_prob(image[None]) for image in x])
+    torch.testing.assert_close(model.log_prob(x), alone)
+
+
+def test_the_likelihood_of_a_constant_model_is_known():
+    model = make(**GREY).double()
+    for parameter in model.head.parameters():
+        nn.init.zeros_(parameter)
+    x = draw(model)
+    expected = torch.full((4,), -30 * math.log(5), dtype=torch.float64)
+    torch.testing.assert_close(model.log_prob(x), expected)
+
+
+def test_gradients_reach_every_parameter():
+    model = make(**CLASSES)
+    model.log_prob(draw(model, 20), torch.arange(20) % 3).sum().backward()
+    assert all(parameter.grad.any() for parameter in model.parameters())
+
+
+def test_the_order_is_raster_then_channel():
+    assert make(**GREY).order((1, 2, 3)).tolist() == [[[0, 1, 2], [3, 4, 5]]]
+    assert make(**COLOUR).order((3, 1, 2)).tolist() == [[[0, 3]], [[1, 4]], [[2, 5]]]
+    assert torch.equal(make(**COLOUR).order((2, 3)), make(**COLOUR).order((3, 2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 5), (4, 3, 6, 5), (4, 1, 6)])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"images have shape .*: give \[N, 1, height, width\]"):
+        make(**GREY)(torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ({"levels": 1}, "levels is 1: give at least 2"),
+        ({"image_channels": 0}, "image_channels is 0"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"hidden": 7}, "hidden is 7: give an even number"),
+        ({"hidden": 4, "image_channels": 3}, "hidden is 4: give an even number of at least 6"),
+    ],
+)
+def test_bad_settings_are_refused(setting, words):
+    with pytest.raises(ValueError, match=words):
+        PixelCNN(**setting)
+
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+def test_labels_act_and_come_as_one_number_or_one_per_image():
+    model = make(**CLASSES)
+    x = draw(model, 3)
+    one = model.log_prob(x, 2)
+    assert torch.equal(one, model.log_prob(x, torch.tensor(2)))
+    assert torch.equal(one, model.log_prob(x, torch.tensor([2, 2, 2], dtype=torch.uint8)))
+    mixed = model.log_prob(x, torch.tensor([0, 2, 1]))
+    assert mixed[1] == one[1] and (mixed != one).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "label, words",
+    [
+        (None, "label is missing: the model knows 3 classes"),
+        (3, "label runs from 3 to 3: the model knows 0 … 2"),
+        (-1, "label runs from -1 to -1"),
+        (torch.tensor([0, 1, 2, 5]), "label runs from 0 to 5"),
+        (torch.tensor([0, 1]), r"shape \(2,\): give one integer, or 4 of them"),
+        (torch.tensor([[0, 1, 2, 0]]), r"shape \(1, 4\)"),
+        (1.0, "label has type torch.float32"),
+    ],
+)
+def test_wrong_labels_are_refused(label, words):
+    model = make(**CLASSES)
+    x = draw(model)
+    for ask in (model, model.predict, model.log_prob):
+        with pytest.raises(ValueError, match=words):
+            ask(x, label)
+
+
+def test_a_label_for_a_model_without_classes_is_refused():
+    model = make(**GREY)
+    for ask in (model, model.predict, model.log_prob):
+        with pytest.raises(ValueError, match=r"built without classes: leave it out"):
+            ask(draw(model), 1)
+
+
+# -- a learner's own module -----------------------------------------------------------------------
+
+
+def test_as_model_keeps_models_and_wraps_modules():
+    model = make(**GREY)
+    assert as_model(model) is model
+    own = as_model(nn.Conv2d(1, 5, 1), levels=5, image_size=6)
+    assert isinstance(own, OwnModule) and (own.levels, own.image_size) == (5, 6)
+    x = draw(model)
+    assert own.log_prob(x).shape == (4,) and own.predict(x).pmf().shape == (4, 1, 6, 5, 5)
+    with pytest.raises(ValueError, match=r"label was given"):
+        own.log_prob(x, 1)
+
+
+def test_a_learners_own_module_is_saved_as_its_own_weights(tmp_path):
+    own = nn.Conv2d(1, 5, 1)
+    as_model(own, levels=5).save_pretrained(tmp_path / "made")
+    saved = load_file(tmp_path / "made" / "model.safetensors")
+    assert saved.keys() == own.state_dict().keys()
+    assert all(torch.equal(value, saved[name]) for name, value in own.state_dict().items())
+
+
+def test_as_model_refuses_what_is_no_module_and_what_gives_other_shapes():
+    with pytest.raises(TypeError, match=r"model is a function: give a torch.nn.Module"):
+        as_model(lambda x: x)
+    with pytest.raises(ValueError, match=r"Conv2d maps images \(4, 1, 6, 5\) to \(4, 7, 6, 5\)"):
+        as_model(nn.Conv2d(1, 7, 1), levels=5).log_prob(draw(make(**GREY)))
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make(**GREY).save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def edit(path: Path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("settings", [GREY, COLOUR, CLASSES, {**GREY, "dropout": 0.3}])
+def test_a_saved_model_comes_back_bit_by_bit_in_silence(settings, tmp_path, capfd):
+    model = make(image_size=9, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.train().save_pretrained(tmp_path / "made" / "on the way")
+        again = PixelCNN.from_pretrained(str(tmp_path / "made" / "on the way"))
+    assert capfd.readouterr() == ("", "")
+    assert type(again) is PixelCNN and again.settings == model.settings and not again.training
+    assert again.image_size == 9 and again.card is None
+    weights = model.state_dict()
+    assert weights.keys() == again.state_dict().keys()
+    assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
+    label = 1 if "classes" in settings else None
+    assert torch.equal(again.log_prob(draw(model), label), model.eval().log_prob(draw(model), label))
+
+
+def test_a_folder_holds_a_config_and_safetensors_and_nothing_else(folder):
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["class"], config["format"]) == ("PixelCNN", 1)
+    assert config["settings"].items() >= GREY.items()
+
+
+def test_a_model_is_found_through_the_base_class_and_brings_its_card(folder):
+    (folder / "card.json").write_text('{"data": "digits"}')
+    model = AutoregressiveModel.from_pretrained(folder)
+    assert type(model) is PixelCNN and model.card == {"data": "digits"}
+
+
+def test_a_memory_layout_does_not_stop_saving(tmp_path):
+    model = make(**GREY).to(memory_format=torch.channels_last)
+    model.save_pretrained(tmp_path)
+    weights = PixelCNN.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_files_whole(folder, step, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full_disk(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, step, full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        make(**COLOUR).save_pretrained(folder)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(folder / "model.safetensors", b"other")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"class": "PixelGAN"}, "names the class 'PixelGAN'; known here: .*PixelCNN"),
+        ({"format": 2}, "has format 2, this package reads 1: update"),
+        ({"settings": {"levels": 5, "depth": 3}}, "settings that PixelCNN does not take: .*depth"),
+        ({"settings": {"levels": 1}}, "levels is 1"),
+        ({"settings": ["levels"]}, "settings that PixelCNN does not take"),
+    ],
+)
+def test_an_unknown_configuration_is_refused_by_name(folder, changes, words):
+    edit(folder / "config.json", **changes)
+    with pytest.raises(ValueError, match=words):
+        PixelCNN.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"class": "PixelCNN"}', ""])
+def test_what_is_no_configuration_is_refused(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config.json is not a model's configuration"):
+        PixelCNN.from_pretrained(folder)
+
+
+def test_weights_that_are_missing_extra_or_of_another_shape_are_refused_by_name(folder):
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    save_file({name: value for name, value in weights.items() if name != "stem.bias"}, path)
+    with pytest.raises(ValueError, match=r"lacks the weight 'stem.bias' of PixelCNN"):
+        PixelCNN.from_pretrained(folder)
+    save_file({**weights, "stem.extra": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"holds 'stem.extra', unknown to PixelCNN"):
+        PixelCNN.from_pretrained(folder)
+    save_file({**weights, "stem.bias": torch.zeros(9)}, path)
+    with pytest.raises(ValueError, match=r"'stem.bias' has shape \(9,\).*describes \(8,\)"):
+        PixelCNN.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, -1])
+def test_a_truncated_file_is_refused(folder, length):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"model.safetensors is not a whole safetensors file"):
+        PixelCNN.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match="holds no " + re.escape(name)):
+        PixelCNN.from_pretrained(folder)
+
+
+class Bomb:
+    """Makes a file when a pickle that holds it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_is_never_read(folder, tmp_path):
+    crater = tmp_path / "crater"
+    bomb = pickle.dumps(Bomb(crater))
+    pickle.loads(bomb)
+    assert crater.exists()  # the bomb works
+    shutil.rmtree(crater)
+    (folder / "model.safetensors").write_bytes(bomb)
+    with pytest.raises(ValueError, match=r"not a whole safetensors file"):
+        PixelCNN.from_pretrained(folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"holds no model.safetensors"):
+        PixelCNN.from_pretrained(folder)
+    assert not crater.exists()
+
+
+def test_unknown_shipped_weights_are_refused():
+    with pytest.raises(ValueError, match="no weights are called 'pixelcnn-clouds'"):
+        load_pretrained("pixelcnn-clouds")
+
+
+def test_a_learners_class_of_the_same_name_does_not_take_the_packages_place(tmp_path):
+    PixelCNN(hidden=8, blocks=1).save_pretrained(tmp_path)
+    type("PixelCNN", (SoftmaxModel,), {"__module__": "__main__"})
+    assert type(AutoregressiveModel.from_pretrained(tmp_path)) is PixelCNN

@@ -1,0 +1,640 @@
+"""The probes: every planted leak is caught and named, no honest model is accused."""
+
+import random
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pixelhelpers.layers import MaskedConv2d, ResidualBlock, raster_mask
+from pixelhelpers.models import PixelCNN
+from pixelhelpers.probes import (
+    CausalityError,
+    check_causal,
+    receptive_field,
+    total_probability,
+)
+
+SHAPE = (1, 6, 6)
+PLACE = r"output \(channel (\d), row (\d), column (\d)\)"
+LEAK = PLACE + r" changes with input \(channel (\d), row (\d), column (\d)\), which is not drawn"
+
+
+class OwnMask(nn.Conv2d):
+    """A learner's masked convolution, with any mask."""
+
+    def __init__(self, mask, features=8):
+        size = mask.shape[-1]
+        super().__init__(1, features, size, padding=size // 2)
+        self.register_buffer("mask", mask.float())
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight * self.mask, self.bias)
+
+
+def opened(rows_below=0, columns=0):
+    """Makes a 5x5 mask of type A with more taps open."""
+    mask = raster_mask("A", 1, 1, 5).clone()
+    if columns:
+        mask[..., 2, 2 : 3 + columns] = True
+    mask[..., 3 : 3 + rows_below, :] = True
+    return mask
+
+
+def network(stem=None, after_stem=None, seed=0, **settings):
+    """Makes a small PixelCNN, with another stem or with something after the stem."""
+    torch.manual_seed(seed)
+    model = PixelCNN(**{"levels": 8, "hidden": 8, "blocks": 1, **settings})
+    model.stem = stem or model.stem
+    if after_stem:
+        model.stem = nn.Sequential(model.stem, after_stem)
+    return model
+
+
+def accused(model, shape=SHAPE, **keywords):
+    with pytest.raises(CausalityError) as caught:
+        check_causal(model, shape, **keywords)
+    return str(caught.value)
+
+
+# -- planted leaks --------------------------------------------------------------------------------
+
+
+class Rolled(nn.Module):
+    """Shifts the image to the right by torch.roll, then looks left and at the pixel itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = MaskedConv2d("B", 1, 8, 3)
+
+    def forward(self, x):
+        return self.layer(torch.roll(x, 1, 3))
+
+
+class RolledDown(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 8, (1, 3), padding=(0, 1))
+
+    def forward(self, x):
+        return self.layer(x.roll((1,), (-2,)))
+
+
+class Circular(OwnMask):
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="circular"), self.weight * self.mask, self.bias)
+
+
+class FunctionalNorm(nn.Module):
+    def forward(self, x):
+        return F.group_norm(x, 1)
+
+
+class Skip(nn.Module):
+    """A stem of type A with the image added to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = MaskedConv2d("A", 1, 8, 5)
+
+    def forward(self, x):
+        return x + self.layer(x)
+
+
+PLANTED = {
+    "type B stem": (lambda: network(MaskedConv2d("B", 1, 8, 7)), "type B stem: it sees the pixel"),
+    "skip": (lambda: network(Skip()), "sees the pixel itself, or a skip leads around it"),
+    "one column": (
+        lambda: network(OwnMask(opened(columns=1))),
+        "one column too far to the right",
+    ),
+    "two columns": (
+        lambda: network(OwnMask(opened(columns=2))),
+        "2 columns too far to the right",
+    ),
+    "row below": (lambda: network(OwnMask(opened(rows_below=1))), "rows below are open"),
+    "no mask": (lambda: network(nn.Conv2d(1, 8, 3, padding=1)), "rows below are open"),
+    "roll": (lambda: network(Rolled()), r"wraps around the border \(torch.roll"),
+    "roll down": (lambda: network(RolledDown()), r"wraps around the border \(torch.roll"),
+    "circular": (lambda: network(Circular(opened())), "wraps around the border"),
+    "BatchNorm": (
+        lambda: network(after_stem=nn.BatchNorm2d(8)),
+        r"statistics over .*batch: BatchNorm2d \(stem.1\) in train mode",
+    ),
+    "InstanceNorm": (
+        lambda: network(after_stem=nn.InstanceNorm2d(8)),
+        r"statistics over the whole image.*: InstanceNorm2d \(stem.1\)$",
+    ),
+    "GroupNorm": (
+        lambda: network(after_stem=nn.GroupNorm(2, 8)),
+        r"statistics over the whole image.*: GroupNorm \(stem.1\)$",
+    ),
+    "LayerNorm": (
+        lambda: network(after_stem=nn.LayerNorm([8, 6, 6])),
+        r"statistics over the whole image.*: LayerNorm \(stem.1\)$",
+    ),
+    "functional norm": (
+        lambda: network(after_stem=FunctionalNorm()),
+        "every output sees the whole image: statistics over the whole image",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_leak_is_caught_and_named(name):
+    make, words = PLANTED[name]
+    message = accused(make())
+    assert re.search(f"Likely mistake: .*{words}", message.rstrip(".")), message
+    assert re.search("another image of its batch" if name == "BatchNorm" else LEAK, message)
+
+
+@pytest.mark.parametrize("name", ["type B stem", "one column", "row below", "roll", "InstanceNorm"])
+def test_the_named_input_really_moves_the_named_output(name):
+    model = PLANTED[name][0]().double().eval()
+    places = [int(number) for number in re.search(LEAK, accused(model)).groups()]
+    (channel, row, column), source = places[:3], tuple(places[3:])
+    assert source[1:] >= (row, column)  # it is drawn no earlier
+    x = torch.randint(8, (20, *SHAPE), generator=torch.Generator().manual_seed(0)).double()
+    changed = x.clone()
+    changed[(slice(None), *source)] = 7 - x[(slice(None), *source)]
+    moved = (model(changed) - model(x)).abs().amax(1, keepdim=True)
+    assert moved[:, channel, row, column].max() > 1e-9
+
+
+@pytest.mark.parametrize("mask_is_kept", [True, False])
+def test_a_mask_applied_only_once_is_caught_and_named(mask_is_kept):
+    torch.manual_seed(0)
+    stem, mask = nn.Conv2d(1, 8, 7, padding=3), raster_mask("A", 1, 1, 7).float()
+    stem.weight.data *= mask
+    if mask_is_kept:
+        stem.register_buffer("mask", mask)
+    model = network(stem)
+    check_causal(model, SHAPE)  # before training the mask still holds
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    x = torch.randint(8, (16, 1, 6, 6))
+    (-model.log_prob(x).mean()).backward()
+    optimizer.step()
+    message = accused(model)
+    assert "mask applied only once (weights at masked taps are no longer zero)" in message
+    assert re.search(LEAK, message)
+
+    stem.weight.data *= mask  # a learner who masks again after every step is right
+    check_causal(model, SHAPE)
+
+
+class Wrapper(nn.Module):
+    """Holds the mask beside a plain convolution, as many tutorials do."""
+
+    def __init__(self, masked_in_forward):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.register_buffer("mask", raster_mask("A", 1, 1, 3).float())
+        self.masked_in_forward = masked_in_forward
+
+    def forward(self, x):
+        if self.masked_in_forward:
+            self.conv.weight.data *= self.mask
+        return self.conv(x)
+
+
+def test_a_mask_multiplied_into_the_weights_at_every_forward_is_right():
+    model = Wrapper(masked_in_forward=True)
+    before = model.conv.weight.clone()
+    check_causal(model)
+    assert torch.equal(model.conv.weight, before)
+    assert "mask applied only once" in accused(Wrapper(masked_in_forward=False))
+
+
+COLOUR = {"image_channels": 3, "hidden": 12}
+
+
+@pytest.mark.parametrize(
+    "stem, words",
+    [
+        (lambda: MaskedConv2d("B", 3, 12, 3, image_channels=1), "channel order mistake in colour"),
+        (lambda: MaskedConv2d("B", 3, 12, 3, image_channels=3), "type B stem"),
+    ],
+)
+def test_leaks_between_colour_channels_are_named(stem, words):
+    message = accused(network(stem(), **COLOUR), (3, 4, 4))
+    assert words in message
+    output, source = torch.tensor([int(n) for n in re.search(LEAK, message).groups()]).view(2, 3)
+    assert torch.equal(output[1:], source[1:]) and source[0] >= output[0]
+
+
+class Reversed(nn.Module):
+    """Answers for B, G, R where R, G, B are asked for."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x).flip(2)
+
+
+def test_a_channel_order_mistake_in_the_head_is_named():
+    assert "channel order mistake in colour" in accused(Reversed(network(**COLOUR)), (3, 4, 4))
+
+
+def test_features_of_a_bare_colour_layer_belong_to_channels_in_groups():
+    torch.manual_seed(0)
+    check_causal(MaskedConv2d("A", 3, 6, 3, image_channels=3), (3, 4, 4))
+    check_causal(MaskedConv2d("B", 3, 7, 3, image_channels=3), (3, 4, 4), own_value=True)
+    swapped = nn.Sequential(MaskedConv2d("A", 3, 6, 3, 3), nn.ChannelShuffle(2))
+    assert "channel order mistake" in accused(swapped, (3, 4, 4))
+
+
+def test_images_that_are_mixed_across_the_batch_are_caught():
+    def mixed(x):
+        return F.pad(x, (1, 0))[..., :-1] + x.mean(0, keepdim=True)
+
+    assert "another image of its batch" in accused(mixed)
+
+
+class Gated(nn.Module):
+    """A residual gate that begins at zero hides an open row."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = MaskedConv2d("A", 1, 8, 3)
+        self.open = nn.Conv2d(8, 8, 3, padding=1)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        h = self.stem(x)
+        return h + self.gate * self.open(h)
+
+
+def test_a_leak_behind_a_gate_that_begins_at_zero_is_caught():
+    message = accused(Gated())
+    assert "rows below are open" in message and "all zero: gate" in message
+
+
+def test_a_leak_behind_a_relu_that_is_mostly_shut_is_caught():
+    model = network(MaskedConv2d("B", 1, 8, 1), blocks=0)
+    with torch.no_grad():
+        model.stem.weight.fill_(1)
+        model.stem.bias.fill_(-0.99)  # opens for the highest of 8 levels only
+    assert "type B stem" in accused(model)
+
+
+# -- dead heads and broken outputs ----------------------------------------------------------------
+
+
+def test_a_dead_head_does_not_pass():
+    model = network()
+    nn.init.zeros_(model.head[-1].weight)
+    message = accused(model)
+    assert "no output depends on any earlier value" in message and "dead head" in message
+    assert "head.3.weight" in message
+    assert "dead head" in accused(lambda x: torch.zeros(len(x), 8, 6, 6, dtype=x.dtype))
+    assert "dead head" in accused(MaskedConv2d("A", 1, 8, 1))
+    assert "dead head" in accused(lambda x: F.pad(0 * x, (1, 0))[..., :-1])
+
+
+def test_a_single_value_has_no_past_that_could_act():
+    check_causal(MaskedConv2d("A", 1, 4, 3), (1, 1, 1))
+    check_causal(MaskedConv2d("A", 1, 4, 3), (1, 1, 2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_no_numbers_are_refused(value):
+    def broken(x):
+        out = F.pad(x, (1, 0))[..., :-1].clone()
+        out[:, :, 1, 2] = value
+        return out
+
+    assert "row 1, column 2 is NaN or infinite" in accused(broken)
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (lambda x: x[..., 1:], r"maps images \(1, 1, 6, 6\) to \(1, 1, 6, 5\)"),
+        (lambda x: x.sum((1, 2, 3)), r"to \(1,\)"),
+        (lambda x: (x, x), "returned tuple"),
+        (lambda x: x > 3, "returned torch.bool"),
+    ],
+)
+def test_outputs_of_another_shape_or_kind_are_refused(model, words):
+    with pytest.raises(ValueError, match=words):
+        check_causal(model, SHAPE)
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match=r"shape is .*: give"):
+        check_causal(network(), (6, 6))
+    with pytest.raises(ValueError, match=r"order has shape \(5, 5\): give one rank per value"):
+        check_causal(network(), SHAPE, order=torch.zeros(5, 5))
+    with pytest.raises(TypeError, match="model is a str"):
+        check_causal("PixelCNN")
+
+
+# -- no false alarm -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_false_alarm_over_random_networks(seed):
+    chance = random.Random(seed)
+    channels = chance.choice([1, 1, 3])
+    settings = {
+        "image_channels": channels,
+        "hidden": channels * chance.choice([4, 6]),
+        "blocks": chance.randint(0, 4),
+        "levels": chance.choice([2, 7, 256 // channels]),
+        "dropout": chance.choice([0.0, 0.5]),
+        "classes": chance.choice([None, 4]),
+    }
+    shape = (channels, chance.randint(1, 5), chance.randint(2, 5))
+    check_causal(network(seed=seed, **settings), shape)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_false_alarm_over_random_stacks_of_layers(seed):
+    chance, channels = random.Random(seed), 1 + 2 * (seed % 2)
+    torch.manual_seed(seed)
+    size, hidden = chance.choice([3, 5, 7]), 6 * chance.randint(1, 2)
+    layers = [MaskedConv2d("A", channels, hidden, size, channels)]
+    for _ in range(chance.randint(0, 3)):
+        layers += [
+            chance.choice([nn.ReLU(), nn.ELU(), nn.Sigmoid(), nn.Dropout2d(0.5)]),
+            MaskedConv2d("B", hidden, hidden, chance.choice([1, 3, 5]), channels),
+            ResidualBlock(hidden, chance.choice([3, 5]), 0.3, channels),
+        ]
+    check_causal(nn.Sequential(*layers), (channels, 4, 5))
+
+
+class FunctionalDropout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = MaskedConv2d("A", 1, 8, 3)
+
+    def forward(self, x):
+        return F.dropout(self.layer(x.float()), 0.5, self.training)  # and insists on float32
+
+
+class NeverDrops(nn.Dropout2d):
+    def forward(self, x):
+        assert not self.training
+        return super().forward(x)
+
+
+class PixelNorm(nn.Module):
+    """Normalises the features of each pixel by itself: allowed."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+
+    def forward(self, x):
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def test_no_false_alarm_for_chance_float32_and_statistics_of_one_pixel():
+    torch.manual_seed(0)
+    check_causal(FunctionalDropout(), SHAPE)
+    check_causal(network(after_stem=PixelNorm(8)), SHAPE)
+    check_causal(network(after_stem=NeverDrops()).train(), SHAPE)
+    single = MaskedConv2d("A", 1, 8, 3)
+    check_causal(lambda x: single(x), SHAPE)  # a function around a float32 module
+
+
+def test_own_value_admits_type_b_and_nothing_more():
+    torch.manual_seed(0)
+    for size in (1, 3):
+        check_causal(MaskedConv2d("B", 1, 4, size), SHAPE, own_value=True)
+        assert "type B" in accused(MaskedConv2d("B", 1, 4, size))
+    message = accused(OwnMask(opened(columns=1)), own_value=True)
+    assert "one column too far" in message
+
+
+def test_the_order_is_the_callers_else_the_models_else_raster():
+    by_columns = torch.arange(36).view(6, 6).T[None]
+
+    def transposed(x):
+        return layer(x.mT).mT
+
+    layer = MaskedConv2d("A", 1, 4, 3).double()
+    check_causal(transposed, SHAPE, order=by_columns)
+    assert "rows below are open" in accused(transposed)
+    assert "follows another order" in accused(layer, order=by_columns)
+
+    class Ordered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = MaskedConv2d("A", 1, 4, 3)
+
+        def forward(self, x):
+            return self.layer(x.mT).mT
+
+        def order(self, shape):
+            return by_columns
+
+    check_causal(Ordered(), SHAPE)
+    assert "rows below are open" in accused(Ordered(), order=torch.arange(36).view(1, 6, 6))
+
+
+def test_values_of_equal_rank_must_not_see_each_other():
+    def left(x):  # each pixel sees its left neighbour
+        return F.pad(x, (1, 0))[..., :-1]
+
+    columns = torch.arange(6).expand(1, 6, 6)  # whole columns are drawn at once
+    check_causal(left, SHAPE, order=columns)
+    pairs = torch.div(columns, 2, rounding_mode="floor")
+    assert "follows another order" in accused(left, order=pairs)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_left_as_it_was(training):
+    model = network(dropout=0.5, after_stem=nn.BatchNorm2d(8, momentum=0.5)).train(training)
+    model.zero = nn.Parameter(torch.zeros(3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    accused(model)
+    receptive_field(model, (2, 2), SHAPE)
+    total_probability(model, (1, 2), 8)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(value.dtype == before[name].dtype for name, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert all(module.training == training for module in model.modules())
+
+
+# -- total probability ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape, levels, settings",
+    [
+        ((2, 2), 3, {}),
+        ((2, 3), 3, {}),
+        ((1, 3, 2), 2, {"dropout": 0.5}),
+        ((3, 1, 2), 3, COLOUR),
+    ],
+)
+def test_an_honest_model_spends_a_total_probability_of_one(shape, levels, settings):
+    model = network(**settings, levels=levels)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 2  # far from uniform
+    assert total_probability(model, shape, levels) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_total_is_one_for_every_class():
+    model = network(levels=3, classes=2)
+    totals = [total_probability(model, (2, 2), 3, label=label) for label in (0, 1, None)]
+    assert totals == pytest.approx([1, 1, 1], abs=1e-12)
+    with pytest.raises(ValueError, match=r"label runs from 2"):
+        total_probability(model, (2, 2), 3, label=2)
+
+
+class Copy(nn.Module):
+    """What a type B stem tends to: every pixel is predicted from itself, with certainty."""
+
+    def forward(self, x):
+        return 1e4 * F.one_hot(x[:, 0].long(), 3).movedim(-1, 1)
+
+
+def test_a_model_that_copies_its_own_pixel_spends_eighty_one():
+    assert total_probability(Copy(), (2, 2), 3) == pytest.approx(81, abs=1e-9)
+    assert "type B stem" in accused(Copy(), levels=3)
+
+
+def test_a_type_b_stem_does_not_sum_to_one():
+    model = network(MaskedConv2d("B", 1, 8, 3), levels=3)
+    assert abs(total_probability(model, (2, 2), 3) - 1) > 1e-3
+
+
+def test_every_image_is_counted_once():
+    class Table(nn.Module):
+        """Gives each of 2 x 1 images over 3 levels its own weight, through the second logit."""
+
+        def forward(self, x):
+            seen.extend(x[:, 0, 0].long().tolist())
+            return torch.zeros(len(x), 3, 1, 2)
+
+    seen = []
+    assert total_probability(Table(), (1, 2), 3) == pytest.approx(1)
+    assert sorted(seen) == [[a, b] for a in range(3) for b in range(3)]
+
+
+def test_learners_own_modules_are_summed_too():
+    torch.manual_seed(0)
+    own = nn.Sequential(OwnMask(opened()), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    assert total_probability(own, (2, 2), 3) == pytest.approx(1, abs=1e-12)
+
+
+def test_too_many_images_and_other_levels_are_refused():
+    with pytest.raises(ValueError, match=r"3\^16 = 43,046,721 images"):
+        total_probability(network(levels=3), (4, 4), 3)
+    with pytest.raises(ValueError, match=r"levels is 4, but the model was built with levels=3"):
+        total_probability(network(levels=3), (1, 2), 4)
+
+
+# -- receptive field ------------------------------------------------------------------------------
+
+
+def dilated(kernels, at, side):
+    """Grows the receptive field backwards from one pixel, layer by layer, with boolean masks."""
+    field = {at}
+    for kernel in reversed(kernels):
+        middle = kernel.shape[-1] // 2
+        offsets = (kernel.view(kernel.shape[-2:]).nonzero() - middle).tolist()
+        field = {
+            (row + down, column + right)
+            for row, column in field
+            for down, right in offsets
+            if 0 <= row + down < side and 0 <= column + right < side
+        }
+    seen = torch.zeros(side, side, dtype=torch.bool)
+    seen[tuple(torch.tensor(sorted(field)).T)] = True
+    return seen
+
+
+def kernel(mask_type, size):
+    return raster_mask(mask_type, 1, 1, size)
+
+
+def kept(mask_type):  # a residual block: the middle kernel, or nothing through the skip
+    return kernel(mask_type, 3)
+
+
+@pytest.mark.parametrize("at", [(14, 14), (2, 25), (27, 3), (0, 5)])
+def test_the_field_of_a_pixelcnn_equals_dilation(at):
+    model = network(hidden=4, blocks=5)
+    expected = dilated([kernel("A", 7), *[kept("B")] * 5], at, 28)
+    field = receptive_field(model, at)
+    assert field.shape == (28, 28) and field.dtype == torch.bool
+    assert torch.equal(field, expected)
+    if at == (14, 14):
+        above = torch.zeros(28, 28, dtype=torch.bool)
+        above[14 - 8 : 14, 14 - 8 : 14 + 9] = True  # 136 pixels
+        assert int((above & ~field).sum()) == 15  # the blind spot
+        assert int(field.sum()) == 136 - 15 + 8
+
+
+def test_four_stacked_type_a_layers_see_on_their_row_only_from_the_fourth_pixel_on():
+    torch.manual_seed(0)
+    stack = nn.Sequential(*(MaskedConv2d("A", 1, 1, 3) for _ in range(4)))
+    field = receptive_field(stack, (7, 7), (1, 15, 15))
+    assert torch.equal(field, dilated([kernel("A", 3)] * 4, (7, 7), 15))
+    assert field[7].nonzero().flatten().tolist() == [3]
+
+
+def test_seven_small_layers_miss_21_of_105_pixels_above():
+    torch.manual_seed(0)
+    layers = [MaskedConv2d("A", 1, 4, 3), *(MaskedConv2d("B", 4, 4, 3) for _ in range(6))]
+    field = receptive_field(nn.Sequential(*layers), (10, 10), (1, 20, 20))
+    assert torch.equal(field, dilated([kernel("A", 3), *[kernel("B", 3)] * 6], (10, 10), 20))
+    assert int((~field[3:10, 3:18]).sum()) == 21
+
+
+def test_dead_relus_and_cancelling_weights_make_no_holes():
+    model = network(hidden=4, blocks=2)
+    expected = dilated([kernel("A", 7), *[kept("B")] * 2], (6, 6), 13)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.squeeze.bias.fill_(-100)  # every ReLU behind it is shut
+        model.head[-1].weight.fill_(0)
+    assert torch.equal(receptive_field(model, (6, 6), (1, 13, 13)), expected)
+
+    class Softmax(nn.Module):  # whose outputs always sum to 1
+        def forward(self, x):
+            return model.double()(x).softmax(1)
+
+    assert receptive_field(Softmax(), (6, 6), (1, 13, 13)).sum() == 0  # dead as it stands
+    model = network(hidden=4, blocks=2)
+    assert torch.equal(receptive_field(Softmax(), (6, 6), (1, 13, 13)), expected)
+
+
+def test_a_colour_pixel_sees_its_own_earlier_channels_unless_alone():
+    field = receptive_field(network(**COLOUR), (3, 3), (3, 7, 7))
+    assert field[3, 3] and not field[3, 4:].any() and not field[4:].any()
+    assert field[:3].all() and field[3, :3].all()
+
+
+def test_a_model_that_turns_its_input_into_integers_is_asked_by_change():
+    torch.manual_seed(0)
+    layer = MaskedConv2d("A", 1, 4, 3).double()
+
+    class OneHot(nn.Module):
+        def forward(self, x):
+            return layer(x.long().double())
+
+    expected = dilated([kernel("A", 3)], (2, 2), 5)
+    assert torch.equal(receptive_field(OneHot(), (2, 2), (1, 5, 5)), expected)
+
+
+def test_the_field_of_a_conditional_model_and_of_the_first_pixel():
+    assert receptive_field(network(classes=3), (0, 0), SHAPE).sum() == 0
+    assert receptive_field(network(classes=3), (1, 1), SHAPE).any()
+
+
+@pytest.mark.parametrize("at", [(6, 0), (0, 6), (-1, 0)])
+def test_a_pixel_outside_the_image_is_refused(at):
+    with pytest.raises(ValueError, match=r"give \(row, column\) within 6 x 6"):
+        receptive_field(network(), at, SHAPE)
