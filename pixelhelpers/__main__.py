@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--out", required=True, help="the PNG file to write")
     sample.add_argument("--count", type=int, default=16)
     sample.add_argument("--label", type=int, help="class, for weights with classes")
-    sample.add_argument("--method", default="auto", help="auto or naive")
+    sample.add_argument("--method", default="auto", choices=sampling.METHODS)
     sample.add_argument("--temperature", type=float, default=1.0)
     sample.add_argument("--top-p", type=float)
     sample.add_argument("--greedy", action="store_true")
@@ -158,7 +158,7 @@ def _sample(options: argparse.Namespace) -> int:
         label=options.label,
         seed=options.seed,
     )
-    sampling.save_grid(images, options.out, model.levels)
+    sampling.save_grid(images, options.out, levels=model.levels)
     print(f"{options.count} images are in {options.out}")
     return 0
 

@@ -191,6 +191,26 @@ def image_grid(images: Tensor, columns: int = 8, levels: int = 256) -> Tensor:
     return make_grid(images.float() / (levels - 1), nrow=columns, pad_value=0.5)
 
 
+def save_grid(images: Tensor, path: str | os.PathLike, columns: int = 8, levels: int = 256, zoom: int = 3) -> None:
+    """Writes images as one PNG file, enlarged without smoothing.
+
+    Arguments:
+        images: integers `[N, C, H, W]`, values in `[0, levels)`.
+        path: the file to write.
+        columns: images per row.
+        levels: number of levels.
+        zoom: screen pixels per image pixel, at least 1.
+
+    Example:
+        >>> import tempfile
+        >>> file = os.path.join(tempfile.mkdtemp(), "grid.png")
+        >>> save_grid(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), file)
+    """
+    from torchvision.utils import save_image
+
+    save_image(image_grid(images, columns, levels).repeat_interleave(zoom, 1).repeat_interleave(zoom, 2), path)
+
+
 # -- what happens inside ------------------------------------------------------------------------------
 
 
@@ -298,17 +318,3 @@ def _full_precision(device: torch.device) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = convolution
-
-
-def save_grid(images: Tensor, path: str | os.PathLike, levels: int = 256, columns: int = 8) -> None:
-    """Writes images as one PNG file.
-
-    Arguments:
-        images: integers `[N, C, H, W]`, values in `[0, levels)`.
-        path: the file to write.
-        levels: number of levels.
-        columns: images per row.
-    """
-    from torchvision.utils import save_image
-
-    save_image(image_grid(images, columns, levels), path)
