@@ -486,12 +486,13 @@ def test_a_folder_that_cannot_be_written_is_said(fashion, server, tmp_path, caps
     assert server.asked == []  # said before anything is fetched
 
 
-def test_a_full_disk_is_said_and_leaves_nothing_behind(fashion, tmp_path, monkeypatch, capsys):
-    def full(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_disk_that_refuses_is_said_and_nothing_left_behind(fashion, tmp_path, monkeypatch, capsys, number):
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(data.os, "replace", full)
-    assert_falls_back(capsys, tmp_path, os.strerror(errno.ENOSPC), root=tmp_path)
+    monkeypatch.setattr(data.os, "replace", refuse)
+    assert_falls_back(capsys, tmp_path, os.strerror(number), root=tmp_path)
     assert contents(tmp_path) == {}
 
 
@@ -588,10 +589,11 @@ def test_ctrl_c_ends_the_download_and_leaves_nothing_behind(fashion, server, tmp
     hung_up = threading.Event()
 
     def endless(handler, body):
-        handler.head(10**9)
+        handler.head(10**15)
         try:
             while True:
                 handler.wfile.write(bytes(10**5))
+                time.sleep(0.01)
         except OSError:
             hung_up.set()
 
@@ -603,7 +605,7 @@ def test_ctrl_c_ends_the_download_and_leaves_nothing_behind(fashion, server, tmp
     monkeypatch.setattr(data, "open", lambda *args: Interrupted(), raising=False)
     with pytest.raises(KeyboardInterrupt):
         load_images("fashion-mnist", root=tmp_path)
-    assert hung_up.wait(20)
+    assert hung_up.wait(15)
     assert contents(tmp_path) == {}
 
 

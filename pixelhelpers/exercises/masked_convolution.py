@@ -1,0 +1,292 @@
+"""Checks for notebook 01: a masked convolution of one's own, masks that leak, colour."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import raster_mask
+from ..probes import CausalityError, check_causal
+from .verdict import Mistake, Unsolved, ask, exercise
+
+CHANNELS = "RGB"
+
+
+# -- a masked convolution of one's own ------------------------------------------------------------
+
+
+@exercise
+def check_masked_convolution(answer: Any) -> str:
+    """Checks a learner's masked convolution: the mask, the size, and what training does.
+
+    Arguments:
+        answer: a class, called as `answer(mask_type, in_channels, out_channels, kernel_size)`,
+            whose modules map `[N, in_channels, H, W]` to `[N, out_channels, H, W]`.
+
+    Example:
+        >>> from pixelhelpers import MaskedConv2d
+        >>> check_masked_convolution(MaskedConv2d)  # doctest: +ELLIPSIS
+        ✓ Types A and B, every kernel size...
+        >>> check_masked_convolution(torch.nn.Conv2d)  # doctest: +ELLIPSIS
+        ✗ Your code raised ...
+    """
+    if isinstance(answer, nn.Module):
+        raise Mistake("Give the class itself, MaskedConv2d, not a layer made from it.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for mask_type in "AB":
+            for size in (3, 5):
+                _check_layer(ask(answer, mask_type, 2, 3, size), mask_type, size)
+    return (
+        "Types A and B, every kernel size: each output sees what it may see, masked weights get no "
+        "gradient, and training does not wake them."
+    )
+
+
+def _check_layer(layer: Any, mask_type: str, size: int) -> None:
+    if not isinstance(layer, nn.Module):
+        raise Mistake(f"Calling your class gave a {type(layer).__name__}: make it an nn.Module.")
+    name = f"Type {mask_type}, kernel {size}×{size}: "
+    _check_shape(layer, size)
+    mistake = _wrong_taps(_open_taps(layer, size), raster_mask(mask_type, 1, 1, size)[0, 0])
+    if mistake:
+        raise Mistake(name + mistake)
+    _check_that_the_mask_belongs_to_the_module(layer)
+    _check_training(layer, mask_type, size)
+    try:
+        grey = nn.Sequential(nn.Conv2d(1, 2, 1), layer)
+        check_causal(grey, (1, 6, 6), own_value=mask_type == "B")
+    except CausalityError as error:
+        raise Mistake(name + str(error)) from None
+
+
+def _check_shape(layer: nn.Module, size: int) -> None:
+    given = (1, 2, 2 * size, 2 * size + 1)
+    shape = tuple(ask(layer, torch.zeros(given)).shape)
+    expected = (1, 3, *given[2:])
+    if shape == expected:
+        return
+    if len(shape) == 4 and shape[2] < expected[2]:
+        raise Mistake(
+            f"The image shrinks from {expected[2]}×{expected[3]} to {shape[2]}×{shape[3]}: give "
+            "the convolution a padding of kernel_size // 2, so that there is one output per pixel."
+        )
+    raise Mistake(f"An input {given} became {shape}: it must become {expected}.")
+
+
+@torch.no_grad()
+def _open_taps(layer: nn.Module, size: int) -> Tensor:
+    """Measures which taps act: one pixel of a black image is lit at a time, `[out, in, k, k]`."""
+    side, middle = 2 * size + 1, size
+    black = torch.zeros(1, 2, side, side)
+    taps = []
+    for feature in range(2):
+        lit = black.clone()
+        lit[0, feature, middle, middle] = 1
+        reached = (layer(lit) != layer(black))[0]
+        half = size // 2  # an impulse shows whom a pixel influences: mirrored, it is the kernel
+        window = slice(middle - half, middle + half + 1)
+        taps.append(reached[:, window, window].flip(-2, -1))
+    return torch.stack(taps, 1)
+
+
+def _wrong_taps(taps: Tensor, truth: Tensor) -> str | None:
+    """Says what is wrong with open taps `[out, in, k, k]`, None when they equal `truth`."""
+    first = taps[0, 0]
+    if (taps != first).any():
+        return (
+            "some features are masked otherwise than the rest. One mask [k, k] holds for every "
+            "pair of input and output feature: the product with the weights broadcasts."
+        )
+    centre = len(truth) // 2
+    type_b = bool(truth[centre, centre])
+    other = truth.clone()
+    other[centre, centre] = not type_b
+    own = first[centre, centre]
+    if torch.equal(first, truth):
+        return None
+    if first.all():
+        return "all taps act, as if there were no mask. Multiply the weights with it in forward."
+    if not first.any():
+        return "no tap acts: the mask is 0 everywhere."
+    if torch.equal(first, other):
+        return _wrong_centre(type_b)
+    for pattern in (truth, other):
+        if torch.equal(first, ~pattern):
+            return "the mask is the wrong way round: 1 must stand where a weight may act."
+        if torch.equal(first, pattern.T):
+            return (
+                "the mask is transposed: it looks at whole columns to the left, among them pixels "
+                "further down that come later. In mask[i, j], i counts rows and j columns."
+            )
+    if first[centre + 1 :].any():
+        return f"rows below are open. Shut every row after row {centre}: what lies below comes later."
+    right = int(first[centre, centre + 1 :].sum())
+    if right:
+        columns = "one column" if right == 1 else f"{right} columns"
+        return f"the centre row is open {columns} too far: to the right of the centre all is shut."
+    if own != type_b:
+        return _wrong_centre(type_b)
+    if not first[:centre, centre + 1 :].all() and first[:centre, :centre].any():
+        return (
+            "taps above and to the right of the centre are shut. Nothing leaks, but whole rows "
+            "above come earlier: open all of them, to the right as well."
+        )
+    if not first[centre, :centre].all():
+        return "the pixels to the left on the centre row are shut, and they come earlier: open them."
+    return "rows above are shut, and they come earlier: open them."
+
+
+def _wrong_centre(type_b: bool) -> str:
+    if type_b:
+        return "the centre is shut. In type B it is open: the feature there knows earlier pixels only."
+    return "the centre is open, so that a pixel sees the very value it predicts. In type A it is shut."
+
+
+def _check_that_the_mask_belongs_to_the_module(layer: nn.Module) -> None:
+    for name, value in layer.named_parameters():
+        zeros_and_ones = ((value == 0) | (value == 1)).all() and value.any() and not value.all()
+        if value.requires_grad and zeros_and_ones:
+            raise Mistake(
+                f"The mask ({name}) is a parameter, so the optimiser will change it. A buffer "
+                'moves with the module and is never trained: self.register_buffer("mask", mask).'
+            )
+    try:
+        copy.deepcopy(layer).to("meta")(torch.zeros(1, 2, 6, 6, device="meta"))
+    except Exception as error:
+        plain = any(isinstance(v, Tensor) for m in layer.modules() for v in vars(m).values())
+        what = "The mask is a plain tensor" if plain else "A tensor is made in forward, on the CPU"
+        raise Mistake(
+            f"{what}: on a GPU the layer would fail, because layer.to(device) moves parameters and "
+            'buffers only. Keep the mask with self.register_buffer("mask", mask).'
+        ) from error
+
+
+def _check_training(layer: nn.Module, mask_type: str, size: int) -> None:
+    """Takes one step of gradient descent and looks at what the masked weights did."""
+    shut = ~raster_mask(mask_type, 1, 1, size)[0, 0]
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(torch.randn(4, 2, 8, 8)).square().sum().backward()
+    weights = [p for p in layer.parameters() if p.shape[-2:] == shut.shape and p.dim() == 4]
+    felt = any((p.grad * shut).any() for p in weights if p.grad is not None)
+    optimiser.step()
+    if _wrong_taps(_open_taps(layer, size), ~shut):
+        raise Mistake(
+            "At first the mask holds, but after one step of the optimiser shut taps are awake: the "
+            "mask was applied once, and the gradient filled the zeros. Multiply in every forward: "
+            "self.weight * self.mask."
+        )
+    if felt:
+        raise Mistake(
+            "The output is right, but masked weights still get a gradient: overwriting them with "
+            "zeros (weight.data *= mask) hides the mask from autograd. That gradient counts when "
+            "gradients are clipped by their norm. Use the product self.weight * self.mask in the "
+            "convolution."
+        )
+
+
+# -- which masks leak? ----------------------------------------------------------------------------
+
+MASKS = {
+    1: [[1, 1, 1], [1, 0, 0], [0, 0, 0]],
+    2: [[1, 1, 0], [1, 1, 0], [1, 1, 0]],
+    3: [[1, 1, 1], [1, 1, 0], [0, 0, 0]],
+    4: [[1, 1, 0], [1, 0, 0], [0, 0, 0]],
+    5: [[1, 1, 0], [1, 0, 0], [1, 0, 0]],
+}
+_LEAKS = {
+    2: "it sees the pixel itself, the pixel below, and the one below to the left; all of them are yet to be drawn",
+    3: "this is type B, and in the first layer its centre is the very value to predict",
+    5: "its lower left tap reads a pixel of the next row. (It is the transposed mask: right when "
+    "images are drawn column by column, wrong in raster order.)",
+}
+_HONEST = {
+    1: "this is type A",
+    4: "it wastes the pixel above to the right, which it could have used, but it sees nothing that "
+    "comes later. A blind spot costs bits; a leak costs the meaning of the number",
+}
+
+
+@exercise
+def check_leaking_masks(answer: Any) -> str:
+    """Checks which of the five masks of the exercise leak when they are the first layer.
+
+    Arguments:
+        answer: the numbers of those that leak, in a list or a set.
+
+    Example:
+        >>> check_leaking_masks([1])  # doctest: +ELLIPSIS
+        ✗ Not yet. Mask 1 does not leak: this is type A...
+        >>> check_leaking_masks([2, 3])  # doctest: +ELLIPSIS
+        ✗ Not yet. One more mask leaks...
+    """
+    answer = [answer] if isinstance(answer, int) else answer
+    if isinstance(answer, Iterable) and ... in list(answer):
+        raise Unsolved
+    if not isinstance(answer, Iterable) or not set(answer) <= set(MASKS):
+        raise Mistake(f"Give the numbers of the masks that leak, like [1, 4]; you gave {answer!r}.")
+    chosen = set(answer)
+    for number in sorted(chosen - set(_LEAKS)):
+        raise Mistake(f"Mask {number} does not leak: {_HONEST[number]}.")
+    missing = sorted(set(_LEAKS) - chosen)
+    if missing:
+        number = "One more mask leaks" if len(missing) == 1 else f"{len(missing)} more masks leak"
+        raise Mistake(
+            f"{number}. Look again at mask {missing[0]}: mark the pixel that its centre lies on, "
+            "then ask of each 1 whether that pixel is drawn before it."
+        )
+    return "2, 3 and 5 leak: " + "; ".join(f"{n}: {why}" for n, why in _LEAKS.items())
+
+
+# -- colour ---------------------------------------------------------------------------------------
+
+
+@exercise
+def check_centre_tap(answer: Any) -> str:
+    """Checks the 3×3 table that says which colour may see which inside one pixel.
+
+    Arguments:
+        answer: a function that maps "A" or "B" to a table `[3, 3]` of 0 and 1, rows the colour of
+            the output, columns that of the input, both in the order R, G, B.
+
+    Example:
+        >>> check_centre_tap(lambda mask_type: torch.ones(3, 3))  # doctest: +ELLIPSIS
+        ✗ Not yet. Type A: R sees R, the value that it predicts...
+        >>> check_centre_tap(lambda mask_type: torch.ones(3, 3).tril(-1 if mask_type == "A" else 0))
+        ✓ R before G before B: 3 open connections in type A, 6 in type B.
+    """
+    for mask_type in "AB":
+        table = torch.as_tensor(ask(answer, mask_type))
+        if table.shape != (3, 3):
+            raise Mistake(f"Type {mask_type}: the table has shape {tuple(table.shape)}: give [3, 3].")
+        mistake = _wrong_table(table.bool(), mask_type)
+        if mistake:
+            raise Mistake(f"Type {mask_type}: {mistake}")
+    return "R before G before B: 3 open connections in type A, 6 in type B."
+
+
+def _wrong_table(table: Tensor, mask_type: str) -> str | None:
+    truth = raster_mask(mask_type, 3, 3, 1, image_channels=3)[:, :, 0, 0]
+    if torch.equal(table, truth):
+        return None
+    if torch.equal(table, truth.T):
+        return (
+            "the table is transposed. A row is an output, a column an input: B's row holds what B "
+            "may see, and G sees R, not the other way round."
+        )
+    for seeing, seen in (table & ~truth).nonzero().tolist():
+        if seeing == seen:
+            return (
+                f"{CHANNELS[seeing]} sees {CHANNELS[seen]}, the value that it predicts. The "
+                "diagonal is open in type B only."
+            )
+        return f"{CHANNELS[seeing]} sees {CHANNELS[seen]}, which is drawn later."
+    seeing, seen = (truth & ~table).nonzero()[0].tolist()
+    if seeing == seen:
+        return (
+            f"{CHANNELS[seeing]} does not see {CHANNELS[seen]}. After the first layer its own "
+            "features hold earlier values only: the diagonal is open in type B."
+        )
+    return f"{CHANNELS[seeing]} does not see {CHANNELS[seen]}, which is drawn before it."
