@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .models.base import AutoregressiveModel, as_model
+from .progress import progress_bar
 
 METHODS = ("auto", "naive", "cropped")
 CHUNK = 128  # images that are drawn together: bounds the memory, changes no image
@@ -92,7 +93,8 @@ def sample(
     device = next(model.parameters(), canvas).device
     was_training = model.training
     model.eval()
-    bar = _bar(count, order, progress)
+    passes = -(-count // CHUNK) * len(order.unique())
+    bar = progress_bar(passes, "pass", shown=progress, desc=f"{count} images", leave=False)
     try:
         with _full_precision(device), torch.inference_mode():
             for start in range(0, count, CHUNK):
@@ -294,15 +296,6 @@ def _conditionals(model, x: Tensor, label: Tensor | None, positions: list, cropp
         return model.predict(x, label, at=positions[0]).pmf()[:, None]
     rows, columns, channels = zip(*positions, strict=True)
     return model.predict(x, label).pmf()[:, channels, rows, columns]
-
-
-def _bar(count: int, order: Tensor, progress: bool):
-    from tqdm.auto import tqdm
-
-    chunks = -(-count // CHUNK)
-    return tqdm(
-        total=chunks * len(order.unique()), desc=f"{count} images", unit="pass", disable=not progress, leave=False
-    )
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .data import Images
 from .models.base import AutoregressiveModel, as_model, write_atomically
+from .progress import progress_bar
 
 SAVE_EVERY = 300.0  # seconds between two checkpoints inside an epoch
 PRECISIONS = ("no", "bf16", "fp16")
@@ -443,7 +444,8 @@ class _Trainer:
         began = time.perf_counter() - run.seconds
         saved = time.perf_counter()
         writer = self._writer(tensorboard)
-        bar = self._bar(total, progress)
+        shown = progress and self.accelerator.is_main_process
+        bar = progress_bar(total, "step", shown=shown, initial=run.step)
         while run.epoch < epochs and not self._is_over(began, seconds, patience):
             self.loss_of.train()
             for x, label in self._batches(batch_size, seed):
@@ -574,12 +576,6 @@ class _Trainer:
         self._read_losses(lr)
         if self.accelerator.is_main_process and self.folder is not None:
             self.run.save(self.folder, self.accelerator.scaler)
-
-    def _bar(self, total: int, progress: bool):
-        from tqdm.auto import tqdm
-
-        shown = progress and self.accelerator.is_main_process
-        return tqdm(total=total, initial=self.run.step, unit="step", disable=not shown, dynamic_ncols=True)
 
     def _writer(self, tensorboard: bool):
         if not tensorboard or not self.accelerator.is_main_process:

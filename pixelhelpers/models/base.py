@@ -9,9 +9,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ..distributions import Categorical
+from ..distributions import Categorical, categorical_log_prob
 
 FORMAT = 1
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -264,7 +263,7 @@ class SoftmaxModel(AutoregressiveModel):
         # Levels are last and, in the channels-last layout, contiguous: no copy of the largest tensor.
         logits = self.logits_per_value(x, label)
         logits = logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32))
-        return -F.cross_entropy(logits, x.flatten().long(), reduction="none").view(len(x), -1).sum(1)
+        return categorical_log_prob(logits, x.flatten().long()).view(len(x), -1).sum(1)
 
 
 class OwnModule(SoftmaxModel):
