@@ -152,7 +152,7 @@ class History(list):
                 f"{row['seconds']:.0f}",
             ]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join("".join(f"{cell:>9}" for cell in row) for row in (self.COLUMNS, *self._cells()))
 
     def _repr_html_(self) -> str:

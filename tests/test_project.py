@@ -60,28 +60,28 @@ def copy_of_the_project(tmp_path):
     return tmp_path
 
 
-def text_files(folder: Path) -> dict[Path, str]:
+def contents(folder: Path) -> dict[Path, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    return {path.relative_to(folder): path.read_text(encoding="utf-8") for path in files}
+    return {path.relative_to(folder): path.read_bytes() for path in files}
 
 
 def test_fork_renames_everywhere_and_back(copy_of_the_project):
-    before = text_files(copy_of_the_project)
+    before = contents(copy_of_the_project)
     fork = [sys.executable, copy_of_the_project / "tools" / "fork.py"]
     run(*fork, "some-one/her.fork", check=True)
-    renamed = text_files(copy_of_the_project)
-    assert not [path for path, text in renamed.items() if REPOSITORY in text]
-    assert 'Repository = "https://github.com/some-one/her.fork"' in renamed[Path("pyproject.toml")]
+    renamed = contents(copy_of_the_project)
+    assert not [path for path, text in renamed.items() if REPOSITORY.encode() in text]
+    assert b'Repository = "https://github.com/some-one/her.fork"' in renamed[Path("pyproject.toml")]
     run(*fork, REPOSITORY, check=True)
-    assert text_files(copy_of_the_project) == before  # also: fresh notebooks are still fresh
+    assert contents(copy_of_the_project) == before  # also: fresh notebooks are still fresh
 
 
 @pytest.mark.parametrize("name", ["", "no-slash", "https://github.com/a/b", "a/b c"])
 def test_fork_refuses_what_is_no_owner_and_name(copy_of_the_project, name):
-    before = text_files(copy_of_the_project)
+    before = contents(copy_of_the_project)
     result = run(sys.executable, copy_of_the_project / "tools" / "fork.py", name)
     assert result.returncode and "owner/name" in result.stderr
-    assert text_files(copy_of_the_project) == before
+    assert contents(copy_of_the_project) == before
 
 
 # One version, one set of requirements
