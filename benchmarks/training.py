@@ -87,6 +87,7 @@ def import_ratio() -> float:
 
 
 def main() -> None:
+    ph.training.keep_freed_memory()  # as `fit` does
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
         "batch": BATCH,

@@ -10,6 +10,7 @@ References:
     https://arxiv.org/abs/1608.03983
 """
 
+import ctypes
 import json
 import math
 import os
@@ -126,6 +127,27 @@ def _as_model_for(model: nn.Module, images: Tensor, name: str, levels: int | Non
             f"build it with image_channels={images.shape[1]}."
         )
     return model
+
+
+def keep_freed_memory() -> None:
+    """Asks the C library to keep freed memory for the next step instead of handing it back to the system.
+
+    A training step on a CPU allocates the same large tensors again and again. Fresh pages for them take up
+    to a third of its time. Holds for the whole process; does nothing where the C library is not glibc.
+
+    References:
+        The GNU C Library manual, "Malloc Tunable Parameters" (M_MMAP_MAX, M_TRIM_THRESHOLD).
+
+    Example:
+        >>> keep_freed_memory()
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        return
+    m_trim_threshold, m_mmap_max = -1, -4
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, 2**31 - 1)
 
 
 # -- what a run leaves behind -----------------------------------------------------------------------
@@ -411,6 +433,8 @@ def fit(
         "seed": seed,
         "precision": precision,
     }
+    if device == "cpu":
+        keep_freed_memory()
     accelerator = _accelerator(device, precision, compile)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices), _interrupts() as interrupted:
