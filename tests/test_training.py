@@ -271,7 +271,9 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(step, t
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_the_second_ctrl_c_acts_at_once(tiny):
+def test_the_second_ctrl_c_acts_at_once(tiny, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner's worker ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     model = small()
     interrupt_at(2, model)
     interrupt_at(2, model)

@@ -118,18 +118,28 @@ def run_all(page) -> list[dict]:
     return cells
 
 
+def complaints(page) -> list[str]:
+    """The error lines of the log console, the only place where a widget's failing callback shows up."""
+    page.evaluate("() => { window.jupyterapp.commands.execute('logconsole:open'); }")
+    page.wait_for_timeout(1000)
+    lines = page.locator(".jp-LogConsolePanel").inner_text().splitlines()
+    return [line for line in lines if "Error" in line or "Traceback" in line]
+
+
 def test_the_first_notebook_runs_to_its_end_and_shows_pictures(page, lab, tmp_path):
     open_notebook(page, lab, "00_start_here.ipynb")
     cells = run_all(page)
     wanted = sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"])
     assert wanted >= 2
-    for k in range(len(cells)):  # pictures far down are drawn when they come into view
-        page.evaluate(f"window.jupyterapp.shell.currentWidget.content.activeCellIndex = {2 * k}")
-        page.evaluate("window.jupyterapp.commands.execute('notebook:scroll-cell-center')")
+    most = 0
+    for k in range(page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length")):
+        # Pictures far down are drawn when they come into view.
+        page.evaluate(f"window.jupyterapp.shell.currentWidget.content.scrollToItem({k}, 'center')")
         page.wait_for_timeout(200)
         page.screenshot(path=tmp_path / f"cell_{k:02}.png")
-    assert page.evaluate(PICTURES) >= 1
-    assert page.locator(".jp-LogConsoleStatusItem.jp-mod-highlighted").count() == 0
+        most = max(most, page.evaluate(PICTURES))
+    assert most >= 1, "no picture appeared"
+    assert not complaints(page)
 
 
 def test_a_slider_redraws_its_picture(page, lab, tmp_path):
@@ -147,4 +157,4 @@ def test_a_slider_redraws_its_picture(page, lab, tmp_path):
         page.wait_for_timeout(100)
     page.screenshot(path=tmp_path / "slider.png")
     assert picture.get_attribute("src") != before
-    assert page.locator(".jp-LogConsoleStatusItem.jp-mod-highlighted").count() == 0
+    assert not complaints(page)
