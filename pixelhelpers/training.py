@@ -476,17 +476,17 @@ class _Trainer:
                 self._step(x, label, lr * schedule(self._share(total, seconds)), clip)
                 bar.update()
                 if len(self.pending) >= 10:
-                    self._read_losses(lr)
+                    self._read_losses()
                     bar.set_postfix_str(f"epoch {run.epoch + 1}, {self._train_bits():.3f} bits/dim")
                 run.seconds = time.perf_counter() - began
                 if self._stop_now(seconds):
                     break
                 if time.perf_counter() - saved > SAVE_EVERY:
-                    self._save(lr)
+                    self._save()
                     saved = time.perf_counter()
-            self._read_losses(lr)
+            self._read_losses()
             if self.interrupted.is_set():
-                self._save(lr)
+                self._save()
                 where = "nothing was saved" if self.folder is None else f"resume from {self.folder}"
                 self.accelerator.print(f"Stopped after step {run.step}, as asked; {where}.")
                 break
@@ -532,7 +532,7 @@ class _Trainer:
         self.pending.append(loss.detach() * x.numel())
         run.values += x.numel()
 
-    def _read_losses(self, lr: float) -> None:
+    def _read_losses(self) -> None:
         """Reads the last losses from the device, and stops the run when one is not finite."""
         if not self.pending:
             return
@@ -541,8 +541,9 @@ class _Trainer:
         if len(bad):
             step = self.run.step - len(losses) + int(bad[0]) + 1
             raise FloatingPointError(
-                f"the loss of step {step} is {float(losses[bad[0]])}: try a lower learning rate (now {lr:g}), "
-                'a smaller clip, or precision="no". Checkpoints written before are whole.'
+                f"the loss of step {step} is {float(losses[bad[0]])}: try a lower learning rate "
+                f'(now {self.run.settings["lr"]:g}), a smaller clip, or precision="no". '
+                "Checkpoints written before are whole."
             )
         self.run.nats += float(losses.double().sum())
         self.pending.clear()
@@ -596,8 +597,8 @@ class _Trainer:
             nats = float(self.accelerator.reduce(torch.tensor(nats, device=self.accelerator.device)))
         return nats / (math.log(2) * self.images.valid.numel())
 
-    def _save(self, lr: float) -> None:
-        self._read_losses(lr)
+    def _save(self) -> None:
+        self._read_losses()
         if self.accelerator.is_main_process and self.folder is not None:
             self.run.save(self.folder, self.accelerator.scaler)
 

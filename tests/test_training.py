@@ -85,15 +85,7 @@ def test_evaluate_is_the_mean_over_images_whatever_the_batch(tiny):
 def test_a_learners_own_module_scores_like_the_model_inside(tiny):
     model = small()
 
-    class Own(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = model
-
-        def forward(self, x):
-            return self.inner(x)
-
-    assert math.isclose(ph.evaluate(Own(), tiny.valid), ph.evaluate(model, tiny.valid), rel_tol=1e-6)
+    assert math.isclose(ph.evaluate(nn.Sequential(model), tiny.valid), ph.evaluate(model, tiny.valid), rel_tol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +189,17 @@ def test_mixed_precision_keeps_float32_weights_and_learns(tiny):
     fit(model, tiny, epochs=5, lr=0.02, precision="bf16")
     assert ph.evaluate(model, tiny.valid) < before
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_tensorboard_gets_every_row_of_the_history(tiny, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -e '.[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = fit(small(), tiny, folder=tmp_path, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("train", "valid", "lr"):
+        logged = [(event.step, event.value) for event in events.Scalars(name)]
+        assert logged == [(row["step"], pytest.approx(row[name], abs=1e-6)) for row in history]
 
 
 @pytest.mark.parametrize(
