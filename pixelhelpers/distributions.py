@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 from torch import distributions as td
+from torch.distributions.utils import lazy_property
 
 ROWS = 1024  # values that are scored together: 1 MB of logits, which stays in a core's cache
 
@@ -23,7 +24,17 @@ class Categorical(td.Categorical):
     """
 
     def __init__(self, logits: Tensor):
-        super().__init__(logits=logits, validate_args=False)
+        # The parent would normalise the logits here. They are many, and a sampler never asks for them.
+        self._param, self._num_events = logits, logits.shape[-1]
+        td.Distribution.__init__(self, logits.shape[:-1], validate_args=False)
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        return self._param.log_softmax(-1)
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        return self._param.softmax(-1)
 
     def pmf(self) -> Tensor:
         """Gives the probability of every level, `[..., levels]`, summing to 1."""

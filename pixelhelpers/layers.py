@@ -9,9 +9,13 @@ References:
     https://arxiv.org/abs/1601.06759
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .wavefront import Front, Past, Wavefront
 
 
 def channel_groups(features: int, image_channels: int) -> Tensor:
@@ -119,7 +123,7 @@ class MaskedConv2d(nn.Conv2d):
 
     def __init__(self, mask_type: str, in_channels: int, out_channels: int, kernel_size: int, image_channels: int = 1):
         mask = raster_mask(mask_type, in_channels, out_channels, kernel_size, image_channels)
-        self.mask_type = mask_type
+        self.mask_type, self.image_channels = mask_type, image_channels
         self._live_taps = mask.expand(out_channels, in_channels, -1, -1).sum((1, 2, 3))
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.register_buffer("mask", mask, persistent=False)
@@ -142,8 +146,85 @@ class MaskedConv2d(nn.Conv2d):
         above, beside = self.padding
         return F.conv2d(F.pad(x, (beside, beside, above, 0)), weight, self.bias)
 
+    @property
+    def lag(self) -> int:
+        """By how many columns a row must be ahead, for the row below to have all it looks at."""
+        return self.kernel_size[0] // 2 + 1
+
+    def stepper(self, wave: Wavefront) -> "ConvStep":
+        """Gives the layer's other way to run: `step(front, x)`, one front of pixels at a time.
+
+        Arguments:
+            wave: the fronts, of a lag of at least the layer's.
+
+        Example:
+            >>> layer, x = MaskedConv2d("B", 1, 8, 3), torch.randn(2, 1, 4, 6)
+            >>> wave = Wavefront(2, (1, 4, 6), layer.lag, like=x)
+            >>> step, values = layer.stepper(wave), wave.by_front(x)
+            >>> y = [step(front, values[0, front.pixels].view(-1, 1)) for front in wave]
+            >>> bool(torch.allclose(y[0], layer(x)[:, :, 0, 0], atol=1e-5))
+            True
+        """
+        return ConvStep(self, wave)
+
     def extra_repr(self) -> str:
         return f"{self.mask_type!r}, {self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size[0]}"
+
+
+class ConvStep:
+    """A masked convolution that computes front after front and remembers what it has been given.
+
+    For image channel c it computes the features of that channel only; those of earlier channels of the
+    same pixels must have been given before. It works on a copy of the weights, takes part in no gradient
+    and ends with the sampling call that it was made for.
+
+    Arguments:
+        layer: the layer.
+        wave: the fronts.
+    """
+
+    def __init__(self, layer: MaskedConv2d, wave: Wavefront):
+        outputs, inputs = (
+            channel_groups(features, layer.image_channels).bincount().tolist()
+            for features in (layer.out_channels, layer.in_channels)
+        )
+        rows = layer.kernel_size[0] // 2 + 1
+        weight = (layer.weight * layer.mask)[:, :, :rows].detach()
+        weight = weight.permute(3, 2, 1, 0).flatten(0, 2)  # (column, row, input), output: as in Past.window
+        self.past = None
+        if layer.kernel_size != (1, 1) or layer.mask_type == "A":
+            self.past = Past(wave, inputs, layer.kernel_size[0])
+            weight = weight[: self.past.reach]
+        self.weight = [part.contiguous() for part in weight.split(outputs, 1)]
+        self.bias = layer.bias.detach().split(outputs)
+        if self.past is None:  # nothing but the pixel itself, up to the channel in question
+            self.weight = [part[: sum(inputs[: c + 1])] for c, part in enumerate(self.weight)]
+        self.now: list[Tensor] = []
+
+    def put(self, front: Front, x: Tensor) -> None:
+        """Gives the layer the features `[front.size, inputs of front.channel]`."""
+        if self.past is None:
+            self.now[front.channel :] = [x]
+        else:
+            self.past.put(front, x)
+
+    def __call__(self, front: Front, x: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
+        """Computes `[front.size, outputs of front.channel]`.
+
+        Arguments:
+            front: the front.
+            x: what `put` takes; None for a layer of type A, which gets it after it is drawn.
+            onto: features to add the result to, in place.
+        """
+        if x is not None:
+            self.put(front, x)
+        if self.past is not None:
+            seen = self.past.window(front)
+        else:
+            seen = self.now[0] if len(self.now) == 1 else torch.cat(self.now, 1)
+        weight, bias = self.weight[front.channel], self.bias[front.channel]
+        # Quicker than `torch.addmm(bias, seen, weight)`, which first copies the bias into every line.
+        return (torch.mm(seen, weight) if onto is None else onto.addmm_(seen, weight)).add_(bias)
 
 
 class ResidualBlock(nn.Module):
@@ -182,3 +263,14 @@ class ResidualBlock(nn.Module):
         h = self.look(F.relu(h, inplace=True))  # in place: fresh memory costs more than the arithmetic
         h = self.widen(self.dropout(F.relu(h, inplace=True)))
         return x + h
+
+    def stepper(self, wave: Wavefront) -> Callable[[Front, Tensor], Tensor]:
+        """Gives `step(front, x)`, which is `forward` for one front; it adds to `x` in place."""
+        squeeze, look, widen = (layer.stepper(wave) for layer in (self.squeeze, self.look, self.widen))
+
+        def step(front: Front, x: Tensor) -> Tensor:
+            h = squeeze(front, x.relu())
+            h = look(front, h.relu_())
+            return widen(front, h.relu_(), onto=x)
+
+        return step

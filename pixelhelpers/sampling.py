@@ -6,17 +6,21 @@ gets the same one.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .models.base import AutoregressiveModel, as_model
+from .probes import CausalityError
 from .progress import progress_bar
+from .wavefront import Wavefront
 
-METHODS = ("auto", "naive", "cropped")
-CHUNK = 128  # images that are drawn together: bounds the memory, changes no image
+METHODS = ("auto", "naive", "cropped", "cached", "fixed-point")
+PIXELS = 128 * 28 * 28  # of images that are drawn together: bounds the memory, changes no image
 
 
 def sample(
@@ -43,8 +47,11 @@ def sample(
     Arguments:
         model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
         count: number of images, at least 1.
-        method: "naive" (one forward pass over whole images per value), "cropped" (the same, over the rows
-            down to that value's), or "auto" (the fastest that the model allows).
+        method: "naive" (one forward pass over whole images per value); "cropped" (the same, over the rows
+            down to that value's: for models that allow it, as convolutions do); "cached" (each layer
+            computes each value once: for models with a `stepper`); "fixed-point" (forward passes that
+            redraw all values at once until none changes); "auto" (cached, else fixed-point). All give
+            the same images; in float32 they may part where a number lies within 1e-4 of a CDF step.
         shape: (height, width) in pixels; default: that of `given`, else the model's `image_size`.
         temperature: conditionals are raised to 1/temperature and normalised; above 0, 1 leaves them alone.
         top_p: draw only among the most likely levels that together reach this probability, in (0, 1].
@@ -75,15 +82,14 @@ def sample(
         True
     """
     _check_options(count, method, temperature, top_p)
-    if method == "auto":
-        method = "cropped" if getattr(model, "any_height", False) else "naive"
     channels, (height, width) = _canvas_shape(model, shape, given)
     if not isinstance(model, AutoregressiveModel):
         model = as_model(model, levels=None, image_channels=channels, image_size=height)
+    run = _method(model, method)
     canvas, kept = _start(count, (channels, height, width), given, known, model.levels)
     label = model.labels(label, count)
-    order = model.order((channels, height, width))
-    if kept is not None and not _come_first(kept, order):
+    _check_weights(model)
+    if kept is not None and not _come_first(kept, model.order((channels, height, width))):
         print("Known values that come later in the drawing order are ignored while earlier ones are drawn.")
     if seed is None:
         seed = int(torch.randint(2**62, ()))
@@ -91,30 +97,25 @@ def sample(
     uniform = torch.rand(count, channels, height, width, dtype=torch.float64, generator=generator)
 
     device = next(model.parameters(), canvas).device
+    numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
     was_training = model.training
     model.eval()
-    passes = -(-count // CHUNK) * len(order.unique())
-    bar = progress_bar(passes, "pass", shown=progress, desc=f"{count} images", leave=False)
+    together = max(1, PIXELS // (height * width))
+    bar = progress_bar(canvas.numel(), "value", shown=progress, desc=f"{count} images", leave=False)
     try:
         with _full_precision(device), torch.inference_mode():
-            for start in range(0, count, CHUNK):
-                part = slice(start, start + CHUNK)
-                x = canvas[part].to(device)
-                for positions in _groups(order):
-                    bar.update()
-                    if kept is not None and all(bool(kept[part, c, r, w].all()) for r, w, c in positions):
-                        continue
-                    pmf = _conditionals(
-                        model, x, None if label is None else label[part], positions, method == "cropped"
-                    )
-                    rows, columns, values = zip(*positions, strict=True)
-                    numbers = uniform[part, values, rows, columns]
-                    drawn = draw(pmf, numbers, temperature=temperature, top_p=top_p, greedy=greedy).to(x)
-                    if kept is not None:
-                        keep = kept[part, values, rows, columns].to(device)
-                        drawn = torch.where(keep, x[:, values, rows, columns], drawn)
-                    x[:, values, rows, columns] = drawn
-                canvas[part] = x.cpu()
+            for start in range(0, count, together):
+                part = slice(start, start + together)
+                job = _Job(
+                    model,
+                    x=canvas[part].to(device),
+                    known=None if kept is None else kept[part].to(device),
+                    label=None if label is None else label[part],
+                    uniform=uniform[part].to(numbers_on),
+                    draw=partial(draw, temperature=temperature, top_p=top_p, greedy=greedy),
+                    bar=bar,
+                )
+                canvas[part] = run(job).cpu()
     finally:
         bar.close()
         model.train(was_training)
@@ -153,24 +154,23 @@ def draw(
         >>> int(draw(pmf, torch.tensor(0.0), greedy=True))
         2
     """
-    levels = torch.arange(pmf.shape[-1], device=pmf.device)
     if greedy:
+        levels = torch.arange(pmf.shape[-1], device=pmf.device)
         most = pmf == pmf.amax(-1, keepdim=True)
         return torch.where(most, levels, pmf.shape[-1]).amin(-1)
     if pmf.device.type == "mps":  # which has no float64
-        pmf, levels = pmf.cpu(), levels.cpu()
-    pmf = pmf.double()
+        pmf = pmf.cpu()
     if temperature != 1:
-        pmf = (pmf.log() / temperature).softmax(-1)
+        pmf = (pmf.double().log() / temperature).softmax(-1)
     if top_p is not None:
-        likely, level = torch.sort(pmf, dim=-1, descending=True, stable=True)
+        likely, level = torch.sort(pmf.double(), dim=-1, descending=True, stable=True)
         needed = likely.cumsum(-1) - likely < top_p
-        pmf = torch.zeros_like(pmf).scatter(-1, level, likely * needed)
+        pmf = torch.zeros_like(likely).scatter(-1, level, likely * needed)
         pmf = pmf / pmf.sum(-1, keepdim=True)
-    cdf = pmf.cumsum(-1)
-    level = torch.searchsorted(cdf, uniform.to(cdf)[..., None].contiguous(), right=True)[..., 0]
-    last_with_mass = torch.where(pmf > 0, levels, 0).amax(-1)
-    return level.minimum(last_with_mass)
+    cdf = pmf.to(torch.promote_types(pmf.dtype, torch.float32)).cumsum(-1)
+    # Rounding may leave the total below 1 and u above it: just below the total is the last level with mass.
+    uniform = uniform.to(cdf).minimum(cdf[..., -1].nextafter(cdf.new_zeros(())))
+    return torch.searchsorted(cdf, uniform[..., None], right=True)[..., 0]
 
 
 def image_grid(images: Tensor, columns: int = 8, levels: int = 256) -> Tensor:
@@ -227,6 +227,12 @@ def _check_options(count: int, method: str, temperature: float, top_p: float | N
         raise ValueError(f"top_p is {top_p}: give a number in (0, 1].")
 
 
+def _check_weights(model: nn.Module) -> None:
+    for name, value in model.named_parameters():
+        if not value.isfinite().all():
+            raise ValueError(f"the weight {name!r} holds NaN or infinite numbers: load weights from before that.")
+
+
 def _canvas_shape(model: nn.Module, shape, given) -> tuple[int, tuple[int, int]]:
     if given is not None and (given.dim() not in (3, 4) or given.is_floating_point()):
         raise ValueError(
@@ -280,22 +286,109 @@ def _come_first(kept: Tensor, order: Tensor) -> bool:
     return bool((last_known < first_drawn).all())
 
 
-def _groups(order: Tensor) -> Iterator[list[tuple[int, int, int]]]:
-    """The (row, column, channel) of values that are drawn together, group after group."""
+class _Job(NamedTuple):
+    """A batch of images to draw, and all that decides what they become."""
+
+    model: AutoregressiveModel
+    x: Tensor  # [N, C, H, W], 0 but for known values
+    known: Tensor | None  # which values are to be kept, [N, C, H, W]
+    label: Tensor | None  # [N]
+    uniform: Tensor  # [N, C, H, W]
+    draw: Callable[[Tensor, Tensor], Tensor]  # from probabilities and numbers to levels
+    bar: Any
+
+
+def _method(model: AutoregressiveModel, name: str) -> Callable[[_Job], Tensor]:
+    """The function that draws a job's images. All have the same result."""
+    has_step = hasattr(model, "stepper")
+    if name == "auto":
+        name = "cached" if has_step else "fixed-point"
+    if name == "cached" and not has_step:
+        raise ValueError(
+            f"{type(model).__name__} has no stepper, so nothing can be cached: give method='fixed-point', which is "
+            "fast for any model, or 'auto'."
+        )
+    return {"naive": _naive, "cropped": _cropped, "cached": _cached, "fixed-point": _fixed_point}[name]
+
+
+def _naive(job: _Job, cropped: bool = False) -> Tensor:
+    """One forward pass per group of values that are drawn together."""
+    x = job.x
+    to_draw = torch.ones_like(x[0], dtype=torch.bool) if job.known is None else ~job.known.all(0)
+    to_draw = to_draw.tolist()
+    for rows, columns, channels in _groups(job.model.order(x.shape[1:])):
+        job.bar.update(len(x) * len(rows))
+        if not any(to_draw[c][h][w] for h, w, c in zip(rows, columns, channels, strict=True)):
+            continue
+        at = (slice(None), channels, rows, columns)
+        seen = x[:, :, : max(rows) + 1] if cropped else x  # a causal model does not look at the rows below
+        if len(rows) == 1:
+            pmf = job.model.predict(seen, job.label, at=(rows[0], columns[0], channels[0])).pmf()[:, None]
+        else:
+            pmf = job.model.predict(seen, job.label).pmf()[at]
+        drawn = _keep(job.draw(pmf, job.uniform[at]), x[at], None if job.known is None else job.known[at])
+        x[at] = drawn.to(x)
+    return x
+
+
+def _cropped(job: _Job) -> Tensor:
+    return _naive(job, cropped=True)
+
+
+def _cached(job: _Job) -> Tensor:
+    """One step per front of values: each layer computes what is new and finds the rest in its cache."""
+    wave = Wavefront(len(job.x), job.x.shape[1:], job.model.lag, like=next(job.model.parameters()))
+    predict, put = job.model.stepper(wave, job.label)
+    x, uniform = wave.by_front(job.x), wave.by_front(job.uniform)
+    known = None if job.known is None else wave.by_front(job.known)
+    for front in wave:
+        at = (front.channel, front.pixels)
+        drawn = job.draw(predict(front).pmf(), uniform[at].flatten()).view_as(x[at])
+        drawn = _keep(drawn, x[at], None if known is None else known[at])
+        x[at] = drawn
+        put(front, drawn.flatten())
+        job.bar.update(front.size)
+    return wave.by_image(x)
+
+
+def _fixed_point(job: _Job) -> Tensor:
+    """Redraws all values at once, with the same numbers, until an image stays as it is.
+
+    A value is right as soon as all earlier ones are. So each pass settles at least one more rank of the
+    order, mostly many more, and an image that maps to itself is the one that drawing in order gives.
+    """
+    passes = len(job.model.order(job.x.shape[1:]).unique()) + 1  # the last one finds that nothing changes
+    x, changing = job.x, torch.arange(len(job.x), device=job.x.device)
+    for _ in range(passes):
+        now = x[changing]
+        pmf = job.model.predict(now, None if job.label is None else job.label[changing]).pmf()
+        # Image by image: the cumulative distributions of all would be eight bytes for each of their levels.
+        drawn = torch.stack([job.draw(*one) for one in zip(pmf, job.uniform[changing], strict=True)])
+        drawn = _keep(drawn, now, None if job.known is None else job.known[changing])
+        x[changing] = drawn.to(x)
+        moved = (drawn != now).flatten(1).any(1)
+        job.bar.update(int((~moved).sum()) * x[0].numel())
+        changing = changing[moved]
+        if not len(changing):
+            return x
+    raise CausalityError(
+        f"{len(changing)} of {len(x)} images still change after {passes} passes, one more than there are values: "
+        "the model is not causal. check_causal(model) says where."
+    )
+
+
+def _keep(drawn: Tensor, x: Tensor, known: Tensor | None) -> Tensor:
+    """The drawn levels, int64, but for values that are known."""
+    drawn = drawn.to(x.device)
+    return drawn if known is None else torch.where(known, x, drawn)
+
+
+def _groups(order: Tensor) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """The rows, columns and channels of values that are drawn together, group after group."""
     ranks, at = order.flatten().sort(stable=True)
     for group in at.split(ranks.unique_consecutive(return_counts=True)[1].tolist()):
-        channel, row, column = torch.unravel_index(group, order.shape)
-        yield list(zip(row.tolist(), column.tolist(), channel.tolist(), strict=True))
-
-
-def _conditionals(model, x: Tensor, label: Tensor | None, positions: list, cropped: bool) -> Tensor:
-    """The probabilities `[N, positions, levels]` of one group of values: one forward pass."""
-    if cropped:  # a causal model would not look at the rows below
-        x = x[:, :, : max(row for row, _, _ in positions) + 1]
-    if len(positions) == 1:
-        return model.predict(x, label, at=positions[0]).pmf()[:, None]
-    rows, columns, channels = zip(*positions, strict=True)
-    return model.predict(x, label).pmf()[:, channels, rows, columns]
+        channels, rows, columns = torch.unravel_index(group, order.shape)
+        yield rows.tolist(), columns.tolist(), channels.tolist()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ One module per notebook. A check is called with the answer and prints one verdic
 notebook. An answer that is still empty (it returns None or `...`) gets a friendly line.
 """
 
+from .fast_sampling import check_iterate, check_turns_needed
 from .masked_convolution import check_centre_tap, check_leaking_masks, check_masked_convolution
 from .residual_blocks import check_blocks_needed, check_residual_block
 from .sampling import check_completion, check_temperature, check_top_p
@@ -18,11 +19,13 @@ __all__ = [
     "check_blocks_needed",
     "check_centre_tap",
     "check_completion",
+    "check_iterate",
     "check_leaking_masks",
     "check_masked_convolution",
     "check_residual_block",
     "check_temperature",
     "check_to_levels",
     "check_top_p",
+    "check_turns_needed",
     "exercise",
 ]

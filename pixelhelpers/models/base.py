@@ -2,15 +2,18 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from ..distributions import Categorical, categorical_log_prob
+from ..wavefront import Front
 
 FORMAT = 1
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -41,11 +44,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+class Stepper(NamedTuple):
+    """A model's other way to run, front after front, for one sampling call; it holds the call's caches."""
+
+    predict: Callable[[Front], Distribution]  # the conditionals of a front's values, batch [front.size]
+    put: Callable[[Front, Tensor], None]  # tells the model what they became, [front.size]
+
+
 class AutoregressiveModel(nn.Module):
     """An image model that factorises p(x) into one conditional per value, in a fixed order.
 
     Subclasses define `forward` (the parameters of every conditional) and `predict` (the conditionals).
-    Images are integers in `[0, levels)` everywhere; `scale` maps them to [-1, 1].
+    Those that can be sampled with caches also define `lag` (by how many columns a row must be ahead of the
+    row below it) and `stepper(wave, label)`, which gives a `Stepper`. Images are integers in `[0, levels)` everywhere; `scale` maps them to [-1, 1].
 
     Arguments:
         settings: the keywords of the subclass's constructor, kept for saving; among them
@@ -53,7 +64,6 @@ class AutoregressiveModel(nn.Module):
     """
 
     card: dict | None = None
-    any_height: ClassVar[bool] = False  # whether rows may be cut off below without changing those above
     _known: ClassVar[dict[str, type["AutoregressiveModel"]]] = {}
 
     def __init_subclass__(cls, **keywords: Any):
@@ -98,7 +108,10 @@ class AutoregressiveModel(nn.Module):
         """
         if x.dim() != 4 or x.shape[1] != self.image_channels:
             raise ValueError(f"images have shape {tuple(x.shape)}: give [N, {self.image_channels}, height, width].")
-        return x.to(next(self.parameters()).dtype) * (2 / (self.levels - 1)) - 1
+        return self._scaled(x)
+
+    def _scaled(self, levels: Tensor) -> Tensor:
+        return levels.to(next(self.parameters()).dtype) * (2 / (self.levels - 1)) - 1
 
     def labels(self, label: int | Tensor | None, count: int) -> Tensor | None:
         """Brings labels into the shape `[count]`, int64, on the model's device.

@@ -12,8 +12,10 @@ References:
 import torch
 from torch import Tensor, nn
 
-from ..layers import MaskedConv2d, ResidualBlock
-from .base import SoftmaxModel
+from ..distributions import Categorical
+from ..layers import MaskedConv2d, ResidualBlock, channel_groups
+from ..wavefront import Front, Wavefront
+from .base import SoftmaxModel, Stepper
 
 
 class PixelCNN(SoftmaxModel):
@@ -44,8 +46,6 @@ class PixelCNN(SoftmaxModel):
         >>> model.log_prob(x).shape
         torch.Size([4])
     """
-
-    any_height = True
 
     def __init__(
         self,
@@ -89,3 +89,31 @@ class PixelCNN(SoftmaxModel):
         if self.image_channels == 1:
             return logits
         return logits.unflatten(1, (self.image_channels, self.levels)).transpose(1, 2)
+
+    @property
+    def lag(self) -> int:
+        return self.stem.lag  # its kernel is the widest
+
+    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> Stepper:
+        stem = self.stem.stepper(wave)
+        blocks = [block.stepper(wave) for block in self.blocks]
+        hidden, output = (layer.stepper(wave) for layer in (self.head[1], self.head[3]))
+        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))[:, None]  # of every level
+        bias = None
+        if label is not None:  # one line for each line of the largest front, split as the features are
+            lines = self.class_bias(label).repeat(max(front.rows for front in wave), 1)
+            bias = lines.split(channel_groups(self.stem.out_channels, self.image_channels).bincount().tolist(), 1)
+
+        def predict(front: Front) -> Categorical:
+            h = stem(front)
+            if bias is not None:
+                h += bias[front.channel][: front.size]
+            for block in blocks:
+                h = block(front, h)
+            h = hidden(front, h.relu_())
+            return Categorical(logits=output(front, h.relu_()))
+
+        def put(front: Front, levels: Tensor) -> None:
+            stem.put(front, scaled[levels])
+
+        return Stepper(predict, put)

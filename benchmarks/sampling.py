@@ -1,0 +1,264 @@
+"""What it costs to draw images, by each method, for several models, batches and image sizes.
+
+    python benchmarks/sampling.py            measures, writes sampling.json, sampling.png and README's table
+    python benchmarks/sampling.py --profile  says where the time of method "cached" goes
+
+Times are given as ratios only: to one forward pass over the same batch, and to the method "naive". All
+methods are run in turn, several times over, and the median of each turn's ratio is given. "naive" and
+"cropped" draw some pixels, spread evenly over the image, in an image of which the others are known; what
+that takes beyond a call that draws none is multiplied up to all pixels. "fixed-point" needs a trained model, since it is quicker the less there is
+to say about a pixel: it runs with the shipped weights. All of it runs
+after `training.keep_freed_memory`, which helps "naive" most. Leave the machine idle meanwhile.
+"""
+
+import argparse
+import ctypes
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+import pixelhelpers as ph
+
+MODELS = ((64, 5), (128, 7))
+BATCHES = (1, 16, 64, 256)
+SIDES = (14, 28, 56)
+ROUNDS = 5
+LONGEST = 64 * 28 * 28  # pixels of a batch beyond which fixed-point (some hundred passes) is left out
+FILE = Path(__file__)
+README = FILE.parents[1] / "README.md"
+MARKS = ("<!-- table of benchmarks/sampling.py -->\n", "<!-- end of table -->\n")
+
+
+def build(hidden: int, blocks: int) -> ph.PixelCNN:
+    """The shipped weights where they have this size, else random ones; in the layout that is faster."""
+    shipped = ph.load_pretrained("pixelcnn-fashion-mnist")
+    if (shipped.settings["hidden"], shipped.settings["blocks"]) == (hidden, blocks):
+        model = shipped
+    else:
+        torch.manual_seed(0)
+        model = ph.PixelCNN(hidden=hidden, blocks=blocks)
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def seconds(work) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def some_pixels(side: int, count: int) -> torch.Tensor:
+    """Marks all but `count` pixels, spread evenly, as known."""
+    known = torch.ones(side * side, dtype=torch.bool)
+    known[((torch.arange(count) + 0.5) * side * side / max(count, 1)).long()] = False
+    return known.view(side, side)
+
+
+def peak_memory(work) -> float | None:
+    """MB that the process grew by, at most, while at work. Linux only."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is in use now
+    except (OSError, AttributeError):
+        return None
+
+    def status(key: str) -> float:
+        return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0]) / 1000
+
+    before = status("VmRSS")
+    work()
+    return round(status("VmHWM") - before, 1)
+
+
+def forward_of(model: ph.PixelCNN, batch: int, side: int):
+    images = torch.randint(0, 256, (batch, 1, side, side), dtype=torch.uint8)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(images)
+
+    forward()
+    return forward
+
+
+def draw_with(model: ph.PixelCNN, batch: int, side: int, method: str, known: torch.Tensor | None = None):
+    given = None if known is None else torch.zeros(batch, 1, side, side, dtype=torch.uint8)
+    shape = (side, side)
+    return lambda: ph.sample(
+        model, batch, method=method, shape=shape, given=given, known=known, seed=0, progress=False
+    )
+
+
+def in_turn(work: dict) -> dict[str, list[float]]:
+    """Seconds of each, all of them round after round, so that all see the same machine."""
+    for run in work.values():
+        run()
+    rounds = [{name: seconds(run) for name, run in work.items()} for _ in range(ROUNDS)]
+    return {name: [times[name] for times in rounds] for name in work}
+
+
+def all_pixels(some: list[float], none: list[float], factor: float) -> list[float]:
+    """Seconds for all pixels, from those for some of them and those for a call that draws none."""
+    fixed = statistics.median(none)
+    return [fixed + (time - fixed) * factor for time in some]
+
+
+def median_ratio(of: list[float], to: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(of, to, strict=True))
+
+
+def measure(model: ph.PixelCNN, batch: int, side: int) -> dict:
+    """All methods at one size."""
+    forward = forward_of(model, batch, side)
+    pixels = max(4, min(32, int(1.0 / seconds(forward))))
+    some = some_pixels(side, pixels)
+    work = {
+        "forward": forward,
+        "naive": draw_with(model, batch, side, "naive", some),
+        "cropped": draw_with(model, batch, side, "cropped", some),
+        "cached": draw_with(model, batch, side, "cached"),
+        "nothing": draw_with(model, batch, side, "naive", some_pixels(side, 0)),
+    }
+    times = in_turn(work)
+    for name in ("naive", "cropped"):
+        times[name] = all_pixels(times[name], times["nothing"], side * side / pixels)
+    del times["nothing"], work["nothing"]
+    memory = {name: peak_memory(run) for name, run in work.items()}
+    result = {"batch": batch, "side": side, "pixels_of_naive": pixels}
+    if model.card is not None and batch * side * side <= LONGEST:
+        calls = []
+        hook = model.register_forward_hook(lambda *_: calls.append(1))
+        run = draw_with(model, batch, side, "fixed-point")
+        memory["fixed-point"] = peak_memory(run)
+        result["calls_of_fixed_point"] = len(calls)
+        hook.remove()
+        times["fixed-point"] = [seconds(run)] * ROUNDS  # once: it takes as long as all others together
+    methods = [name for name in times if name != "forward"]
+    return result | {
+        "in_forward_passes": {name: median_ratio(times[name], times["forward"]) for name in methods},
+        "faster_than_naive": {name: median_ratio(times["naive"], times[name]) for name in methods},
+        "peak_memory_MB": memory,
+    }
+
+
+def growth(model: ph.PixelCNN, batch: int) -> dict:
+    """How the time of one method grows with the side, in turn at all sides; 1 at the smallest."""
+    result = {}
+    for method, pixels in (("naive", 8), ("cached", None)):
+        work = {
+            str(side): draw_with(model, batch, side, method, None if pixels is None else some_pixels(side, pixels))
+            for side in SIDES
+        }
+        times = in_turn(work)
+        if pixels is not None:
+            nothing = in_turn({str(side): draw_with(model, batch, side, method, some_pixels(side, 0)) for side in SIDES})
+            times = {side: all_pixels(times[side], nothing[side], int(side) ** 2 / pixels) for side in times}
+        result[method] = {side: median_ratio(times[side], times[str(SIDES[0])]) for side in times}
+        result[f"{method}_28_to_56"] = median_ratio(times["56"], times["28"])
+    return {"batch": batch} | result
+
+
+def profile(model: ph.PixelCNN, batch: int) -> dict[str, float]:
+    """Shares of the time of method "cached": what PyTorch's operators take by themselves, and the rest."""
+    kinds = {
+        "products (addmm)": ("addmm",),
+        "softmax": ("_softmax",),
+        "cumulative sum and search": ("cumsum", "searchsorted", "nextafter", "minimum"),
+        "ReLU, skips, copies": ("clamp_min", "relu", "add_", "copy_", "_to_copy"),
+    }
+    run = draw_with(model, batch, 28, "cached")
+    run()
+    plain = statistics.median(seconds(run) for _ in range(ROUNDS))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as record:
+        profiled = seconds(run)
+    shares = dict.fromkeys([*kinds, "other operators"], 0.0)
+    for event in record.key_averages():
+        name = event.key.removeprefix("aten::")
+        kind = next((kind for kind, names in kinds.items() if name in names), "other operators")
+        if event.key.startswith("aten::"):
+            shares[kind] += event.self_cpu_time_total * 1e-6 / profiled
+    shares["Python and what the profiler adds"] = 1 - sum(shares.values())
+    return {"batch": batch, "profiled_over_plain": profiled / plain, "shares": shares}
+
+
+def table(result: dict) -> str:
+    """README's table: 28 x 28 pixels."""
+    lines = [
+        "| Model | Batch | naive | cropped | fixed-point | **cached** | cached is faster than naive |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["sizes"]:
+        if row["side"] == 28:
+            passes = row["in_forward_passes"]
+            cells = [f"{passes[name]:.0f}" if name in passes else "–" for name in ("naive", "cropped", "fixed-point")]
+            lines.append(
+                f"| hidden {row['hidden']}, {row['blocks']} blocks | {row['batch']} | {' | '.join(cells)} | "
+                f"**{passes['cached']:.1f}** | {row['faster_than_naive']['cached']:.0f}× |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def figure(result: dict):
+    """Left: the methods at 28 x 28 pixels. Right: growth with the side."""
+    fig, (left, right) = ph.plots.subplots(1, 2, size=(9, 3.6))
+    hidden, blocks = MODELS[-1]
+    rows = [row for row in result["sizes"] if row["side"] == 28 and row["hidden"] == hidden]
+    for name in ("naive", "cropped", "fixed-point", "cached"):
+        points = [(row["batch"], row["in_forward_passes"][name]) for row in rows if name in row["in_forward_passes"]]
+        left.plot(*zip(*points, strict=True), marker="o", label=name)
+    left.set(xscale="log", yscale="log", xlabel="images drawn together", ylabel="time / one forward pass")
+    left.set_title(f"28 x 28 pixels, hidden {hidden}, {blocks} blocks")
+    left.legend()
+    for row in result["growth"]:
+        for name in ("naive", "cached"):
+            sides = [int(side) for side in row[name]]
+            right.plot(sides, row[name].values(), marker="o", label=f"{name}, {row['batch']} images")
+    right.set(xscale="log", yscale="log", xlabel="side in pixels", ylabel=f"time / time at side {SIDES[0]}")
+    right.set_xticks(SIDES, [str(side) for side in SIDES])
+    right.minorticks_off()
+    right.set_title("growth with the side")
+    right.legend()
+    return fig
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", action="store_true", help="only say where the time of the cached method goes")
+    arguments = parser.parse_args()
+    ph.training.keep_freed_memory()
+    if arguments.profile:
+        for batch in (1, 64):
+            print(json.dumps(profile(build(*MODELS[-1]), batch), indent=2))
+        return
+    result = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
+        "sizes": [],
+        "growth": [],
+        "profile": [],
+    }
+    for hidden, blocks in MODELS:
+        model = build(hidden, blocks)
+        for side in SIDES:
+            for batch in BATCHES:
+                row = {"hidden": hidden, "blocks": blocks} | measure(model, batch, side)
+                result["sizes"].append(row)
+                print(
+                    f"hidden {hidden:3}, {blocks} blocks, side {side}, batch {batch:3}, in forward passes: "
+                    + ", ".join(f"{name} {value:.1f}" for name, value in row["in_forward_passes"].items()),
+                    flush=True,
+                )
+    result["growth"] = [growth(model, batch) for batch in (1, 64)]
+    result["profile"] = [profile(model, batch) for batch in (1, 64)]
+    FILE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
+    text = README.read_text(encoding="utf-8")
+    begin, end = (text.index(mark) for mark in MARKS)
+    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

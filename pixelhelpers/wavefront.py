@@ -1,0 +1,135 @@
+"""Which pixels can be drawn together, and how their features lie in memory.
+
+A masked convolution with a kernel of side k looks k // 2 columns to the right in the rows above. So the
+first pixel of a row need not wait for the end of the row above: it is enough that the row above is
+`lag` = k // 2 + 1 pixels ahead. All pixels with the same
+
+    time = column + lag * row
+
+form a front. They lie on a line that leans to the left, none of them sees another, and everything that
+they see belongs to earlier fronts. Drawing front after front therefore gives the very same image as
+drawing pixel after pixel, in width + lag * (height - 1) turns instead of width * height. A model whose
+pixels see all earlier ones has lag = width: then a front is a single pixel, and this is raster order.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Front(NamedTuple):
+    """One image channel of one pixel in each of several rows: the values that are computed together.
+
+    Tensors that belong to a front have `size` = rows * count rows, row of pixels by row of pixels and in
+    it image by image.
+    """
+
+    time: int  # column + lag * row, equal for all its pixels
+    first: int  # the topmost row
+    rows: int  # how many rows, from there downwards
+    channel: int  # the image channel
+    size: int  # rows * count
+    pixels: slice  # where its pixels stand in `Wavefront.pixels`
+
+
+class Wavefront:
+    """The fronts of a batch of images, in the order of drawing.
+
+    Arguments:
+        count: number of images.
+        shape: (C, H, W) of an image.
+        lag: by how many columns a row must be ahead of the row below it, at least 1.
+        like: a tensor of the precision and on the device of the features.
+
+    Example:
+        >>> wave = Wavefront(1, (1, 3, 4), lag=2, like=torch.zeros(()))
+        >>> wave.time
+        tensor([[0, 1, 2, 3],
+                [2, 3, 4, 5],
+                [4, 5, 6, 7]])
+        >>> [front.rows for front in wave]
+        [1, 1, 2, 2, 2, 2, 1, 1]
+    """
+
+    def __init__(self, count: int, shape: tuple[int, int, int], lag: int, like: Tensor):
+        self.count, self.like = count, like
+        self.channels, self.height, self.width = shape
+        self.lag = min(lag, self.width)
+        self.time = torch.arange(self.width) + self.lag * torch.arange(self.height)[:, None]
+        self.pixels = self.time.flatten().argsort(stable=True)  # raster numbers, front by front
+
+    def __len__(self) -> int:
+        return (self.width + self.lag * (self.height - 1)) * self.channels
+
+    def __iter__(self) -> Iterator[Front]:
+        begin = 0
+        for time in range(len(self) // self.channels):
+            first = max(0, -((self.width - 1 - time) // self.lag))
+            rows = min(self.height - 1, time // self.lag) - first + 1
+            for channel in range(self.channels):
+                yield Front(time, first, rows, channel, rows * self.count, slice(begin, begin + rows))
+            begin += rows
+
+    def by_front(self, values: Tensor) -> Tensor:
+        """Sorts values `[N, C, H, W]` so that those of a front are one piece: `[C, H * W, N]`.
+
+        The piece of a front is `[front.channel, front.pixels]`.
+        """
+        return values.flatten(2)[:, :, self.pixels.to(values.device)].permute(1, 2, 0).contiguous()
+
+    def by_image(self, values: Tensor) -> Tensor:
+        """Undoes `by_front`."""
+        images = values.new_empty(self.count, self.channels, self.height * self.width)
+        images[:, :, self.pixels.to(values.device)] = values.permute(2, 0, 1)
+        return images.unflatten(2, (self.height, self.width))
+
+
+class Past:
+    """What a k x k convolution has been given so far, so stored that a product reads it in place.
+
+    One matrix product gives the outputs of a whole front: its left factor has one line per pixel of the
+    front, holding the pixel's neighbourhood. No line is ever put together; each is a piece of memory:
+
+    - A cell (row, column) holds the features of the pixels (row - k // 2, column) … (row, column), so the
+      cells of k neighbouring columns, one after the other, are the neighbourhood. The price is that
+      features are written k // 2 + 1 times.
+    - Lines of a product must lie at equal distances. Between the pixels of a front, one row down and
+      `lag` columns left, they do when each row of cells begins `lag` cells further on than it would need to.
+
+    Cells beyond the edges stay zero, as padding does.
+
+    Arguments:
+        wave: the fronts.
+        groups: how many features belong to each image channel.
+        kernel_size: odd side k.
+    """
+
+    def __init__(self, wave: Wavefront, groups: list[int], kernel_size: int):
+        self.above = kernel_size // 2
+        self.features = sum(groups)
+        self.groups = groups
+        self.begins = [sum(groups[:channel]) for channel in range(len(groups))]
+        self.cell = (self.above + 1) * self.features
+        self.line = (wave.width + 2 * self.above) * self.cell  # a row of cells of one image
+        self.row = wave.count * self.line + wave.lag * self.cell  # of all images
+        self.height = wave.count * self.line  # from a pixel of a front to the next one below
+        # The last column's newest pixels lie to the right: the kernel is shut there.
+        self.reach = kernel_size * self.cell - (self.features if self.above else 0)
+        self.memory = wave.like.new_zeros((wave.height + self.above) * self.row)
+
+    def put(self, front: Front, x: Tensor) -> None:
+        """Stores the features `[front.size, features of front.channel]`."""
+        own = front.first * self.height + (front.time + self.above) * self.cell + self.above * self.features
+        self.memory.as_strided(
+            (self.above + 1, front.size, self.groups[front.channel]),
+            (self.row - self.features, self.line, 1),
+            own + self.begins[front.channel],
+        ).copy_(x)
+
+    def window(self, front: Front) -> Tensor:
+        """Gives the neighbourhoods, `[front.size, reach]`: by column, then by row, then by feature."""
+        return self.memory.as_strided(
+            (front.size, self.reach), (self.line, 1), front.first * self.height + front.time * self.cell
+        )
