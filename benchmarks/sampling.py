@@ -1,23 +1,26 @@
 """What it costs to draw images, by each method, for several models, batches and image sizes.
 
     python benchmarks/sampling.py            measures, writes sampling.json, sampling.png and README's table
-    python benchmarks/sampling.py --profile  says where the time of method "cached" goes
+    python benchmarks/sampling.py --profile  measures again only where the time of method "cached" goes
 
-Times are given as ratios only: to one forward pass over the same batch, and to the method "naive". All
-methods are run in turn, several times over, and the median of each turn's ratio is given. "naive" and
-"cropped" draw some pixels, spread evenly over the image, in an image of which the others are known; what
-that takes beyond a call that draws none is multiplied up to all pixels. "fixed-point" needs a trained model, since it is quicker the less there is
-to say about a pixel: it runs with the shipped weights. All of it runs
-after `training.keep_freed_memory`, which helps "naive" most. Leave the machine idle meanwhile.
+Times are given as ratios only: to one forward pass over the same batch (one of many in a row), and to the
+method "naive". All methods are run in turn, several times over, and the median of each turn's ratio is
+given. "naive" and "cropped" draw some pixels, spread evenly over the image, in an image of which the
+others are known; what that takes beyond a call that draws none is multiplied up to all pixels.
+"fixed-point" runs once, and with the shipped weights only: how many passes it takes depends on what the
+model has learned. All of it runs after `training.keep_freed_memory`, which helps "naive" most. Leave the
+machine idle meanwhile.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import platform
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -73,26 +76,28 @@ def peak_memory(work) -> float | None:
     return round(status("VmHWM") - before, 1)
 
 
-def forward_of(model: ph.PixelCNN, batch: int, side: int):
+def forward_of(model: ph.PixelCNN, batch: int, side: int, calls: int):
     images = torch.randint(0, 256, (batch, 1, side, side), dtype=torch.uint8)
 
     def forward() -> None:
         with torch.inference_mode():
-            model(images)
+            for _ in range(calls):
+                model(images)
 
-    forward()
     return forward
 
 
 def draw_with(model: ph.PixelCNN, batch: int, side: int, method: str, known: torch.Tensor | None = None):
     given = None if known is None else torch.zeros(batch, 1, side, side, dtype=torch.uint8)
-    shape = (side, side)
-    return lambda: ph.sample(
-        model, batch, method=method, shape=shape, given=given, known=known, seed=0, progress=False
-    )
+
+    def draw() -> None:
+        with contextlib.redirect_stdout(None):  # a line says that known pixels come after unknown ones
+            ph.sample(model, batch, method=method, shape=(side, side), given=given, known=known, seed=0, progress=False)
+
+    return draw
 
 
-def in_turn(work: dict) -> dict[str, list[float]]:
+def in_turn(work: dict) -> dict[Any, list[float]]:
     """Seconds of each, all of them round after round, so that all see the same machine."""
     for run in work.values():
         run()
@@ -112,21 +117,23 @@ def median_ratio(of: list[float], to: list[float]) -> float:
 
 def measure(model: ph.PixelCNN, batch: int, side: int) -> dict:
     """All methods at one size."""
-    forward = forward_of(model, batch, side)
-    pixels = max(4, min(32, int(1.0 / seconds(forward))))
+    once = forward_of(model, batch, side, calls=1)
+    once()
+    pixels = max(4, min(100, int(1.0 / seconds(once))))  # about a second's worth
     some = some_pixels(side, pixels)
     work = {
-        "forward": forward,
+        "forward": forward_of(model, batch, side, calls=pixels),
         "naive": draw_with(model, batch, side, "naive", some),
         "cropped": draw_with(model, batch, side, "cropped", some),
         "cached": draw_with(model, batch, side, "cached"),
         "nothing": draw_with(model, batch, side, "naive", some_pixels(side, 0)),
     }
     times = in_turn(work)
+    times["forward"] = [time / pixels for time in times["forward"]]
     for name in ("naive", "cropped"):
         times[name] = all_pixels(times[name], times["nothing"], side * side / pixels)
     del times["nothing"], work["nothing"]
-    memory = {name: peak_memory(run) for name, run in work.items()}
+    memory = {name: peak_memory(run) for name, run in (work | {"forward": once}).items()}
     result = {"batch": batch, "side": side, "pixels_of_naive": pixels}
     if model.card is not None and batch * side * side <= LONGEST:
         calls = []
@@ -148,26 +155,26 @@ def growth(model: ph.PixelCNN, batch: int) -> dict:
     """How the time of one method grows with the side, in turn at all sides; 1 at the smallest."""
     result = {}
     for method, pixels in (("naive", 8), ("cached", None)):
-        work = {
-            str(side): draw_with(model, batch, side, method, None if pixels is None else some_pixels(side, pixels))
-            for side in SIDES
-        }
+        work = {}
+        for side in SIDES:
+            work[side] = draw_with(model, batch, side, method, None if pixels is None else some_pixels(side, pixels))
+            if pixels is not None:
+                work[side, "nothing"] = draw_with(model, batch, side, method, some_pixels(side, 0))
         times = in_turn(work)
         if pixels is not None:
-            nothing = in_turn({str(side): draw_with(model, batch, side, method, some_pixels(side, 0)) for side in SIDES})
-            times = {side: all_pixels(times[side], nothing[side], int(side) ** 2 / pixels) for side in times}
-        result[method] = {side: median_ratio(times[side], times[str(SIDES[0])]) for side in times}
-        result[f"{method}_28_to_56"] = median_ratio(times["56"], times["28"])
+            times = {side: all_pixels(times[side], times[side, "nothing"], side * side / pixels) for side in SIDES}
+        result[method] = {str(side): median_ratio(times[side], times[SIDES[0]]) for side in SIDES}
+        result[f"{method}_28_to_56"] = median_ratio(times[56], times[28])
     return {"batch": batch} | result
 
 
 def profile(model: ph.PixelCNN, batch: int) -> dict[str, float]:
     """Shares of the time of method "cached": what PyTorch's operators take by themselves, and the rest."""
     kinds = {
-        "products (addmm)": ("addmm",),
-        "softmax": ("_softmax",),
-        "cumulative sum and search": ("cumsum", "searchsorted", "nextafter", "minimum"),
-        "ReLU, skips, copies": ("clamp_min", "relu", "add_", "copy_", "_to_copy"),
+        "products": ("mm", "addmm_"),
+        "softmax, cumulative sum and search": ("_softmax", "cumsum", "searchsorted", "nextafter", "minimum"),
+        "biases and ReLU": ("add_", "clamp_min", "clamp_min_", "relu", "relu_"),
+        "copies and clearing memory": ("copy_", "fill_", "zero_"),
     }
     run = draw_with(model, batch, 28, "cached")
     run()
@@ -209,13 +216,17 @@ def figure(result: dict):
     for name in ("naive", "cropped", "fixed-point", "cached"):
         points = [(row["batch"], row["in_forward_passes"][name]) for row in rows if name in row["in_forward_passes"]]
         left.plot(*zip(*points, strict=True), marker="o", label=name)
-    left.set(xscale="log", yscale="log", xlabel="images drawn together", ylabel="time / one forward pass")
+    left.set(
+        xscale="log", yscale="log", xlabel="images drawn together", ylabel="time / one forward pass", ylim=(0.7, 6000)
+    )
+    left.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+    left.minorticks_off()
     left.set_title(f"28 x 28 pixels, hidden {hidden}, {blocks} blocks")
-    left.legend()
+    left.legend(ncols=2, loc="upper center")
     for row in result["growth"]:
         for name in ("naive", "cached"):
             sides = [int(side) for side in row[name]]
-            right.plot(sides, row[name].values(), marker="o", label=f"{name}, {row['batch']} images")
+            right.plot(sides, row[name].values(), marker="o", label=f"{name}, batch {row['batch']}")
     right.set(xscale="log", yscale="log", xlabel="side in pixels", ylabel=f"time / time at side {SIDES[0]}")
     right.set_xticks(SIDES, [str(side) for side in SIDES])
     right.minorticks_off()
@@ -230,8 +241,10 @@ def main() -> None:
     arguments = parser.parse_args()
     ph.training.keep_freed_memory()
     if arguments.profile:
-        for batch in (1, 64):
-            print(json.dumps(profile(build(*MODELS[-1]), batch), indent=2))
+        result = json.loads(FILE.with_suffix(".json").read_text(encoding="utf-8"))
+        result["profile"] = [profile(build(*MODELS[-1]), batch) for batch in (1, 64)]
+        print(json.dumps(result["profile"], indent=2))
+        write(result)
         return
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
@@ -252,12 +265,16 @@ def main() -> None:
                 )
     result["growth"] = [growth(model, batch) for batch in (1, 64)]
     result["profile"] = [profile(model, batch) for batch in (1, 64)]
-    FILE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
+    write(result)
     text = README.read_text(encoding="utf-8")
     begin, end = (text.index(mark) for mark in MARKS)
     README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
     print(table(result))
+
+
+def write(result: dict) -> None:
+    FILE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
 
 
 if __name__ == "__main__":

@@ -300,7 +300,9 @@ class _Job(NamedTuple):
 
 def _method(model: AutoregressiveModel, name: str) -> Callable[[_Job], Tensor]:
     """The function that draws a job's images. All have the same result."""
-    has_step = hasattr(model, "stepper")
+    # A class that has a `forward` of its own, but inherits its `stepper`, would step through another model.
+    own = [set(vars(kind)) for kind in type(model).__mro__ if {"forward", "predict", "stepper"} & set(vars(kind))]
+    has_step = "stepper" in own[0]
     if name == "auto":
         name = "cached" if has_step else "fixed-point"
     if name == "cached" and not has_step:
@@ -352,28 +354,40 @@ def _cached(job: _Job) -> Tensor:
 
 
 def _fixed_point(job: _Job) -> Tensor:
-    """Redraws all values at once, with the same numbers, until an image stays as it is.
+    """Redraws all values at once, with the same numbers, until the images stay as they are.
 
     A value is right as soon as all earlier ones are. So each pass settles at least one more rank of the
     order, mostly many more, and an image that maps to itself is the one that drawing in order gives.
+    Images that have stopped and rows that can change no more are left out, until a last pass over all.
     """
-    passes = len(job.model.order(job.x.shape[1:]).unique()) + 1  # the last one finds that nothing changes
-    x, changing = job.x, torch.arange(len(job.x), device=job.x.device)
+    x = job.x
+    order = job.model.order(x.shape[1:]).to(x.device)
+    every = torch.arange(len(x), device=x.device)
+    passes = 2 * len(order.unique()) + 2
+    images, top = every, 0  # which images to redraw, and from which row on
     for _ in range(passes):
-        now = x[changing]
-        pmf = job.model.predict(now, None if job.label is None else job.label[changing]).pmf()
-        # Image by image: the cumulative distributions of all would be eight bytes for each of their levels.
-        drawn = torch.stack([job.draw(*one) for one in zip(pmf, job.uniform[changing], strict=True)])
-        drawn = _keep(drawn, now, None if job.known is None else job.known[changing])
-        x[changing] = drawn.to(x)
-        moved = (drawn != now).flatten(1).any(1)
-        job.bar.update(int((~moved).sum()) * x[0].numel())
-        changing = changing[moved]
-        if not len(changing):
+        label = None if job.label is None else job.label[images]
+        pmf = job.model.predict(x[images], label, at=(slice(top, None), slice(None), slice(None))).pmf()
+        # Image by image: the cumulative distributions of all would fill the cache many times.
+        drawn = torch.stack([job.draw(*one) for one in zip(pmf, job.uniform[images, :, top:], strict=True)])
+        now = x[images, :, top:]
+        drawn = _keep(drawn, now, None if job.known is None else job.known[images, :, top:])
+        moved = drawn != now
+        x[images, :, top:] = drawn.to(x)
+        moving = moved.flatten(1).any(1)
+        if moving.any():
+            job.bar.update((len(images) - int(moving.sum())) * x[0].numel())
+            images = images[moving]
+            first = order[:, top:][moved.any(0)].min()  # whatever comes before it has settled
+            top = int((order >= first).any(0).any(1).nonzero()[0])
+        elif images is every and top == 0:
+            job.bar.update(x.numel() - job.bar.n)
             return x
+        else:
+            images, top = every, 0
     raise CausalityError(
-        f"{len(changing)} of {len(x)} images still change after {passes} passes, one more than there are values: "
-        "the model is not causal. check_causal(model) says where."
+        f"images still change after {passes} passes, twice as many as there are values: the model is not causal. "
+        "check_causal(model) says where."
     )
 
 

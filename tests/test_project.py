@@ -1,5 +1,6 @@
 """The project's files agree with each other, and its tools do what the Makefile promises."""
 
+import importlib.util
 import json
 import os
 import re
@@ -348,3 +349,12 @@ def test_ci_gives_the_tests_a_copy_of_the_data_sets(tmp_path, with_datasets):
     if with_datasets:
         assert os.listdir(tmp_path / "shared" / "datasets") == ["MNIST"]  # left as it was
         assert not Path(folder).exists()  # and cleaned up
+
+
+def test_readme_shows_the_table_of_the_sampling_benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "benchmarks" / "sampling.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    record = json.loads((ROOT / "benchmarks" / "sampling.json").read_text(encoding="utf-8"))
+    begin, end = benchmark.MARKS
+    assert begin + benchmark.table(record) + end in (ROOT / "README.md").read_text(encoding="utf-8")

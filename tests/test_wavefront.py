@@ -27,7 +27,7 @@ def test_every_value_belongs_to_one_front(shape, lag):
 
 @pytest.mark.parametrize("lag", [1, 3, 4])
 def test_a_front_holds_what_it_says(lag):
-    channels, height, width = shape = (2, 5, 7)
+    shape = (2, 5, 7)
     wave = fronts(3, shape, lag)
     at = torch.stack(torch.meshgrid(*map(torch.arange, (3, *shape)), indexing="ij"), -1)  # image, channel, row, column
     by_front = [wave.by_front(at[..., axis]) for axis in range(4)]

@@ -19,13 +19,14 @@ def check_turns_needed(answer: Callable[[int, int, int], int]) -> str:
 
     Example:
         >>> check_turns_needed(lambda height, width, kernel_size: height * width)
-        ✗ Not yet. For 28 x 28 and kernel 7 you say 784: that draws pixel by pixel. A front holds one of each of several rows.
+        ✗ Not yet. For 28 x 28 and kernel 7 you say 784: that is pixel by pixel. A front holds several.
         >>> check_turns_needed(
         ...     lambda height, width, k: width + min(k // 2 + 1, width) * (height - 1)
         ... )
         ✓ 136 turns for 784 pixels, and right for small and narrow images, too.
     """
-    for height, width, kernel_size in ((28, 28, 7), (16, 16, 3), (10, 40, 5), (40, 10, 5), (1, 9, 7), (9, 1, 3), (6, 3, 9)):
+    cases = ((28, 28, 7), (16, 16, 3), (10, 40, 5), (40, 10, 5), (1, 9, 7), (9, 1, 3), (6, 3, 9))
+    for height, width, kernel_size in cases:
         result = ask(answer, height, width, kernel_size)
         lag = kernel_size // 2 + 1
         right = len(Wavefront(1, (1, height, width), lag, like=torch.zeros(())))
@@ -38,16 +39,18 @@ def check_turns_needed(answer: Callable[[int, int, int], int]) -> str:
         case = f"For {height} x {width} and kernel {kernel_size} you say {result:g}:"
         lag_in_image = min(lag, width)
         mistakes = {
-            height * width: "that draws pixel by pixel. A front holds one of each of several rows.",
+            height * width: "that is pixel by pixel. A front holds several.",
             width + (lag - 1) * (height - 1): (
-                f"a lag of {lag - 1} is one too small. A kernel of side {kernel_size} looks {kernel_size // 2} columns to "
-                f"the right; the {kernel_size // 2}th must be there *before* the turn."
+                f"a lag of {lag - 1} is one too small. The kernel looks {kernel_size // 2} columns to the right, and "
+                "the last of them must be there *before* the turn."
             ),
             width + kernel_size * (height - 1): (
                 "the lag is not the kernel's side: only its right half, and the column itself, matter."
             ),
             width + lag * height: "the last row is counted twice. The first row begins at turn 0.",
-            width - 1 + lag_in_image * (height - 1): "that is the number of the last turn. The first one has the number 0.",
+            width - 1 + lag_in_image * (height - 1): (
+                "that is the number of the last turn. The first one has the number 0."
+            ),
             height + lag * (width - 1): "height and width are exchanged: rows are drawn from left to right.",
             width + lag * (height - 1): (
                 f"a lag of {lag} in an image of {width} columns would let turns pass in which nothing is drawn. A row "
@@ -68,7 +71,7 @@ class _Redraw:
     def __call__(self, x: Tensor) -> Tensor:
         self.calls += 1
         if self.calls > 200:
-            raise Mistake("redraw was called more than 200 times, long after nothing changed any more: compare and stop.")
+            raise Mistake("redraw was called more than 200 times, long after nothing changed: compare and stop.")
         flat, target = x.flatten(), self.target.flatten()
         right = int((flat != target).nonzero()[0]) if not torch.equal(flat, target) else len(flat)
         if not self.in_place:

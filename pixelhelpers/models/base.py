@@ -16,6 +16,7 @@ from ..distributions import Categorical, categorical_log_prob
 from ..wavefront import Front
 
 FORMAT = 1
+At = tuple[int | slice, int | slice, int | slice]
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -56,7 +57,8 @@ class AutoregressiveModel(nn.Module):
 
     Subclasses define `forward` (the parameters of every conditional) and `predict` (the conditionals).
     Those that can be sampled with caches also define `lag` (by how many columns a row must be ahead of the
-    row below it) and `stepper(wave, label)`, which gives a `Stepper`. Images are integers in `[0, levels)` everywhere; `scale` maps them to [-1, 1].
+    row below it) and `stepper(wave, label)`, which gives a `Stepper`. Images are integers in `[0, levels)`
+    everywhere; `scale` maps them to [-1, 1].
 
     Arguments:
         settings: the keywords of the subclass's constructor, kept for saving; among them
@@ -146,13 +148,14 @@ class AutoregressiveModel(nn.Module):
 
     # -- what a model can say ---------------------------------------------------------------------
 
-    def predict(self, x: Tensor, label: int | Tensor | None = None, at: tuple[int, int, int] | None = None):
+    def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
         """Gives the conditional distribution of every value, given the earlier values of `x`.
 
         Arguments:
             x: images `[N, C, H, W]`, values in `[0, levels)`.
             label: class or classes `[N]`, for a model with classes.
-            at: (row, column, channel) to get the conditionals of this one value, batch `[N]`.
+            at: (row, column, channel) to get the conditionals of this one value, batch `[N]`; with slices in
+                place of numbers, of these rows, columns and channels.
 
         Returns:
             a `torch.distributions.Distribution` of batch shape `[N, C, H, W]` with `.pmf()` `[..., levels]`.
@@ -265,7 +268,7 @@ class SoftmaxModel(AutoregressiveModel):
             logits = logits.unsqueeze(2)
         return logits.movedim(1, -1)
 
-    def predict(self, x: Tensor, label: int | Tensor | None = None, at: tuple[int, int, int] | None = None):
+    def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
         logits = self.logits_per_value(x, label)
         if at is not None:
             row, column, channel = at

@@ -28,7 +28,12 @@ READY = """async () => {
     await session.ready;
     return session.session?.kernel?.connectionStatus === 'connected' && session.session.kernel.status === 'idle';
 }"""
-RUN_ALL = "async () => await window.jupyterapp.commands.execute('notebook:run-all-cells')"
+# The page keeps the promise: one that only the test waits for may be collected while cells run.
+RUN_ALL = """() => {
+    window.finished = undefined;
+    window.run = window.jupyterapp.commands.execute('notebook:run-all-cells');
+    window.run.then(success => window.finished = Boolean(success), () => window.finished = false);
+}"""
 OUTPUTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter(cell => cell.model.type === 'code')
     .map(cell => ({
@@ -110,7 +115,9 @@ def open_notebook(page, lab, name: str) -> None:
 
 
 def run_all(page) -> list[dict]:
-    assert page.evaluate(RUN_ALL), "a cell failed"
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("window.finished !== undefined", timeout=180_000)
+    assert page.evaluate("window.finished"), "a cell failed"
     cells = [cell for cell in page.evaluate(OUTPUTS) if cell["source"].strip()]
     assert all(cell["count"] for cell in cells)
     errors = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
