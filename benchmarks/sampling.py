@@ -239,7 +239,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", action="store_true", help="only say where the time of the cached method goes")
     arguments = parser.parse_args()
-    ph.training.keep_freed_memory()
     if arguments.profile:
         result = json.loads(FILE.with_suffix(".json").read_text(encoding="utf-8"))
         result["profile"] = [profile(build(*MODELS[-1]), batch) for batch in (1, 64)]
@@ -278,4 +277,5 @@ def write(result: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ph.training.keep_freed_memory():
+        main()

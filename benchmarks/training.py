@@ -87,7 +87,6 @@ def import_ratio() -> float:
 
 
 def main() -> None:
-    ph.training.keep_freed_memory()  # as `fit` does
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
         "batch": BATCH,
@@ -106,4 +105,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ph.training.keep_freed_memory():  # as `fit` does
+        main()

@@ -18,7 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -129,25 +129,36 @@ def _as_model_for(model: nn.Module, images: Tensor, name: str, levels: int | Non
     return model
 
 
-def keep_freed_memory() -> None:
-    """Asks the C library to keep freed memory for the next step instead of handing it back to the system.
+@contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Lets the C library keep freed memory for the next step instead of handing it back to the system.
 
     A training step on a CPU allocates the same large tensors again and again. Fresh pages for them take up
-    to a third of its time. Holds for the whole process; does nothing where the C library is not glibc.
+    to a third of its time. Holds for the whole process until the block ends, then gives back what is left
+    over; does nothing where the C library is not glibc.
 
     References:
         The GNU C Library manual, "Malloc Tunable Parameters" (M_MMAP_MAX, M_TRIM_THRESHOLD).
 
     Example:
-        >>> keep_freed_memory()
+        >>> with keep_freed_memory():
+        ...     product = torch.ones(64, 64) @ torch.ones(64, 64)
     """
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt, malloc_trim = library.mallopt, library.malloc_trim
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        yield
         return
     m_trim_threshold, m_mmap_max = -1, -4
     mallopt(m_mmap_max, 0)
     mallopt(m_trim_threshold, 2**31 - 1)
+    try:
+        yield
+    finally:  # glibc's defaults
+        mallopt(m_mmap_max, 65_536)
+        mallopt(m_trim_threshold, 128 * 1024)
+        malloc_trim(0)
 
 
 # -- what a run leaves behind -----------------------------------------------------------------------
@@ -433,11 +444,10 @@ def fit(
         "seed": seed,
         "precision": precision,
     }
-    if device == "cpu":
-        keep_freed_memory()
     accelerator = _accelerator(device, precision, compile)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _interrupts() as interrupted:
+    memory = keep_freed_memory() if device == "cpu" else nullcontext()
+    with memory, torch.random.fork_rng(devices), _interrupts() as interrupted:
         torch.manual_seed(seed + accelerator.process_index)
         model.to(accelerator.device)
         run = _Run(model, ema, lr, weight_decay, settings)
