@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped, as asked", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,8 +115,7 @@ def _train(options: argparse.Namespace) -> int:
     )
     history = training.fit(model, images, **{name: getattr(options, name) for name in names.split()})
     print(history)
-    finished = history and (history[-1]["epoch"] == options.epochs or options.seconds or options.patience)
-    if not finished:
+    if history.interrupted or not history:
         return 130
     best = Path(options.folder) / "best"
     model.save_pretrained(best)
@@ -146,8 +148,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    model = _load_weights(options.weights)
-    model.to(options.device or training.default_device())
+    out = Path(options.out)
+    if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
+        raise ValueError(f"out is {options.out}: give a name that ends in .png, in a folder that exists.")
+    model = _load_weights(options.weights).to(training.present_device(options.device))
     images = sampling.sample(
         model,
         options.count,

@@ -98,7 +98,10 @@ def check_causal(
 
 
 def _levels(model: Callable, levels: int) -> int:
-    return model.levels if isinstance(model, AutoregressiveModel) else levels
+    levels = model.levels if isinstance(model, AutoregressiveModel) else levels
+    if levels < 2:
+        raise ValueError(f"levels is {levels}: give at least 2.")
+    return levels
 
 
 def _rank(model: Callable, shape: tuple[int, ...], order: Tensor | None) -> Tensor:
@@ -491,7 +494,7 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
             f"there are {levels}^{values} = {count:,} images of shape {tuple(shape)} with {levels} "
             f"levels: take a smaller shape or fewer levels (at most {MOST_IMAGES:,} images)."
         )
-    net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, image_size=max(height, width))
+    net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, shape=(height, width))
     if net.levels != levels:
         raise ValueError(f"levels is {levels}, but the model was built with levels={net.levels}.")
     net = net.cpu().double().eval()

@@ -5,16 +5,18 @@ cumulative distribution. So an image is a function of its numbers: whatever draw
 gets the same one.
 """
 
+import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .models.base import AutoregressiveModel, as_model
+from .models.base import AutoregressiveModel, OwnModule, as_model, evaluation_mode, unwrapped
 from .probes import CausalityError
 from .progress import progress_bar
 from .wavefront import Wavefront
@@ -51,7 +53,8 @@ def sample(
             down to that value's: for models that allow it, as convolutions do); "cached" (each layer
             computes each value once: for models with a `stepper`); "fixed-point" (forward passes that
             redraw all values at once until none changes); "auto" (cached, else fixed-point). All give
-            the same images; in float32 they may part where a number lies within 1e-4 of a CDF step.
+            the same images; in float32 they may part where a number lies within 1e-4 of a CDF step, in
+            shorter formats more often.
         shape: (height, width) in pixels; default: that of `given`, else the model's `image_size`.
         temperature: conditionals are raised to 1/temperature and normalised; above 0, 1 leaves them alone.
         top_p: draw only among the most likely levels that together reach this probability, in (0, 1].
@@ -82,9 +85,10 @@ def sample(
         True
     """
     _check_options(count, method, temperature, top_p)
+    model = unwrapped(model)
     channels, (height, width) = _canvas_shape(model, shape, given)
     if not isinstance(model, AutoregressiveModel):
-        model = as_model(model, levels=None, image_channels=channels, image_size=height)
+        model = as_model(model, levels=None, image_channels=channels, shape=(height, width))
     run = _method(model, method)
     canvas, kept = _start(count, (channels, height, width), given, known, model.levels)
     label = model.labels(label, count)
@@ -98,12 +102,12 @@ def sample(
 
     device = next(model.parameters(), canvas).device
     numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
-    was_training = model.training
-    model.eval()
     together = max(1, PIXELS // (height * width))
     bar = progress_bar(canvas.numel(), "value", shown=progress, desc=f"{count} images", leave=False)
     try:
-        with _full_precision(device), torch.inference_mode():
+        # A learner's own module may keep tensors from one call to the next; those of inference mode cannot be trained.
+        gradients_off = torch.no_grad() if isinstance(model, OwnModule) else torch.inference_mode()
+        with evaluation_mode(model), _full_precision(device), gradients_off:
             for start in range(0, count, together):
                 part = slice(start, start + together)
                 job = _Job(
@@ -118,7 +122,6 @@ def sample(
                 canvas[part] = run(job).cpu()
     finally:
         bar.close()
-        model.train(was_training)
     return canvas
 
 
@@ -156,12 +159,16 @@ def draw(
     """
     if greedy:
         levels = torch.arange(pmf.shape[-1], device=pmf.device)
-        most = pmf == pmf.amax(-1, keepdim=True)
+        largest = pmf.amax(-1, keepdim=True)
+        if largest.is_cpu:
+            _check_total(largest)
+        most = pmf == largest
         return torch.where(most, levels, pmf.shape[-1]).amin(-1)
     if pmf.device.type == "mps":  # which has no float64
         pmf = pmf.cpu()
     if temperature != 1:
-        pmf = (pmf.double().log() / temperature).softmax(-1)
+        log = pmf.double().log()
+        pmf = ((log - log.amax(-1, keepdim=True)) / temperature).softmax(-1)
     if top_p is not None:
         likely, level = torch.sort(pmf.double(), dim=-1, descending=True, stable=True)
         needed = likely.cumsum(-1) - likely < top_p
@@ -169,7 +176,10 @@ def draw(
         pmf = pmf / pmf.sum(-1, keepdim=True)
     cdf = pmf.to(torch.promote_types(pmf.dtype, torch.float32)).cumsum(-1)
     # Rounding may leave the total below 1 and u above it: just below the total is the last level with mass.
-    uniform = uniform.to(cdf).minimum(cdf[..., -1].nextafter(cdf.new_zeros(())))
+    total = cdf[..., -1]
+    if total.is_cpu:
+        _check_total(total)
+    uniform = uniform.to(cdf).minimum(total.nextafter(cdf.new_zeros(())))
     return torch.searchsorted(cdf, uniform[..., None], right=True)[..., 0]
 
 
@@ -221,10 +231,16 @@ def _check_options(count: int, method: str, temperature: float, top_p: float | N
         raise ValueError(f"count is {count}: give at least 1.")
     if method not in METHODS:
         raise ValueError(f"method is {method!r}: give one of {', '.join(METHODS)}.")
-    if not temperature > 0:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}: give a number above 0, or greedy=True for the limit 0.")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}: give a number in (0, 1].")
+
+
+def _check_total(total: Tensor) -> None:
+    """Refuses probabilities that are no numbers or all zero. A GPU is not asked: that would stop it."""
+    if not (total > 0).all():
+        raise ValueError("the model gives probabilities that are NaN or all zero: nothing can be drawn from them.")
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -241,8 +257,8 @@ def _canvas_shape(model: nn.Module, shape, given) -> tuple[int, tuple[int, int]]
     size = getattr(model, "image_size", 28)
     if shape is None:
         shape = (size, size) if given is None else tuple(given.shape[-2:])
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape is {tuple(shape)}: give (height, width) in pixels.")
+    if not isinstance(shape, tuple | list | torch.Size) or len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"shape is {shape}: give (height, width) in pixels.")
     if given is not None and tuple(given.shape[-2:]) != tuple(shape):
         raise ValueError(f"shape is {tuple(shape)}, but given has {tuple(given.shape[-2:])}: leave shape out.")
     channels = getattr(model, "image_channels", 1 if given is None else given.shape[-3])
@@ -300,17 +316,34 @@ class _Job(NamedTuple):
 
 def _method(model: AutoregressiveModel, name: str) -> Callable[[_Job], Tensor]:
     """The function that draws a job's images. All have the same result."""
-    # A class that has a `forward` of its own, but inherits its `stepper`, would step through another model.
-    own = [set(vars(kind)) for kind in type(model).__mro__ if {"forward", "predict", "stepper"} & set(vars(kind))]
-    has_step = "stepper" in own[0]
+    obstacle = _why_not_cached(model) if name in ("auto", "cached") else None
     if name == "auto":
-        name = "cached" if has_step else "fixed-point"
-    if name == "cached" and not has_step:
-        raise ValueError(
-            f"{type(model).__name__} has no stepper, so nothing can be cached: give method='fixed-point', which is "
-            "fast for any model, or 'auto'."
-        )
+        name = "cached" if obstacle is None else "fixed-point"
+    if name == "cached" and obstacle is not None:
+        raise ValueError(f"{obstacle}: give method='fixed-point', which is fast for any model, or 'auto'.")
     return {"naive": _naive, "cropped": _cropped, "cached": _cached, "fixed-point": _fixed_point}[name]
+
+
+def _why_not_cached(model: AutoregressiveModel) -> str | None:
+    """What speaks against drawing with the model's stepper, which knows only what the class defines."""
+    name = type(model).__name__
+    if "stepper" not in vars(type(model)):  # an inherited one would step through the parent's model
+        return f"{name} defines no stepper, so nothing can be cached"
+    if any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in model.modules()):
+        return f"a part of this {name} has a hook or a forward of its own, which a stepper would pass by"
+    if _structure(model) != _structure_as_built(type(model), json.dumps(model.settings, default=int)):
+        return f"parts of this {name} were replaced, which its stepper does not know of"
+    return None
+
+
+def _structure(model: nn.Module) -> list[tuple]:
+    return [(name, type(part), part.extra_repr()) for name, part in model.named_modules()]
+
+
+@lru_cache(maxsize=32)
+def _structure_as_built(kind: type[AutoregressiveModel], settings: str) -> list[tuple]:
+    with torch.random.fork_rng(devices=[]):
+        return _structure(kind(**json.loads(settings)))
 
 
 def _naive(job: _Job, cropped: bool = False) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .data import Images
-from .models.base import AutoregressiveModel, as_model, write_atomically
+from .models.base import AutoregressiveModel, as_model, evaluation_mode, write_atomically
 from .progress import progress_bar
 
 SAVE_EVERY = 300.0  # seconds between two checkpoints inside an epoch
@@ -43,6 +43,26 @@ def default_device() -> torch.device:
         True
     """
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def present_device(device: str | None) -> str:
+    """Gives the kind of a device by its name, if this machine has it.
+
+    Arguments:
+        device: "cpu", "cuda", "mps" or "cuda:0"; None chooses the best there is.
+
+    Raises:
+        ValueError: for a device that is not there.
+
+    Example:
+        >>> present_device("cpu")
+        'cpu'
+    """
+    best = default_device().type
+    kind = best if device is None else str(device).partition(":")[0]
+    if kind not in (best, "cpu"):
+        raise ValueError(f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out.")
+    return kind
 
 
 def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
@@ -70,7 +90,7 @@ def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
     return log_prob / (-math.log(2) * images[0].numel())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, batch_size: int = 100) -> float:
     """Scores images: the mean bits per dimension, on the device where the model is.
 
@@ -91,17 +111,16 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, 
         >>> round(evaluate(PixelCNN(hidden=8, blocks=1), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)))
         8
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: give at least 1.")
     model = _as_model_for(model, images, "images")
-    was_training = model.training
-    model.eval()
-    try:
+    _check_labels(model, labels, images, "labels")
+    with evaluation_mode(model):
         return _total_nats(model, images, labels, batch_size) / (math.log(2) * images.numel())
-    finally:
-        model.train(was_training)
 
 
 def _total_nats(model: AutoregressiveModel, images: Tensor, labels: Tensor | None, batch_size: int) -> float:
-    device = next(model.parameters()).device
+    device = next(model.parameters(), images).device
     total = 0.0
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
@@ -115,7 +134,7 @@ def _as_model_for(model: nn.Module, images: Tensor, name: str, levels: int | Non
         raise ValueError(
             f"{name} has type {images.dtype} and shape {tuple(images.shape)}: give integers [N, C, H, W], N > 0."
         )
-    model = as_model(model, levels=levels, image_channels=images.shape[1], image_size=images.shape[-1])
+    model = as_model(model, levels=levels, image_channels=images.shape[1], shape=tuple(images.shape[-2:]))
     if int(images.min()) < 0 or int(images.max()) >= model.levels:
         raise ValueError(
             f"{name} has values from {int(images.min())} to {int(images.max())}, but the model knows "
@@ -127,6 +146,13 @@ def _as_model_for(model: nn.Module, images: Tensor, name: str, levels: int | Non
             f"build it with image_channels={images.shape[1]}."
         )
     return model
+
+
+def _check_labels(model: AutoregressiveModel, labels: Tensor | None, images: Tensor, name: str) -> None:
+    if model.classes is not None:
+        if labels is not None and tuple(labels.shape) != (len(images),):
+            raise ValueError(f"{name} has shape {tuple(labels.shape)}: give one per image, ({len(images)},).")
+        model.labels(labels, len(images))
 
 
 @contextmanager
@@ -173,6 +199,7 @@ class History(list):
     """
 
     COLUMNS = ("epoch", "step", "train", "valid", "lr", "seconds")
+    interrupted = False  # whether Ctrl-C ended the run
 
     def _cells(self) -> Iterator[list[str]]:
         for row in self:
@@ -279,7 +306,7 @@ class _Run:
         self.nats, self.values = 0.0, 0  # summed since the epoch began
 
     def keep_if_best(self, valid: float) -> bool:
-        if valid >= self.best:
+        if not valid < self.best:
             return False
         self.best = valid
         self.best_weights = {name: value.detach().clone() for name, value in self.average.module.state_dict().items()}
@@ -317,6 +344,7 @@ class _Run:
         try:
             with safe_open(path, framework="pt") as file:
                 numbers = json.loads(file.metadata()["run"])
+                numbers["settings"].items()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole checkpoint ({error!r}): start without resume.") from None
@@ -419,10 +447,19 @@ def fit(
     """
     model = _as_model_for(model, images.train, "images.train", images.levels)
     _as_model_for(model, images.valid, "images.valid")
-    _check_settings(epochs=epochs, batch_size=batch_size, lr=lr, clip=clip, ema=ema, precision=precision)
+    _check_settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        clip=clip,
+        ema=ema,
+        patience=patience,
+        seconds=seconds,
+        precision=precision,
+    )
     device, precision = _choose_device(device, precision)
-    if model.classes is not None:
-        model.labels(images.train_labels, len(images.train))
+    _check_labels(model, images.train_labels, images.train, "images.train_labels")
+    _check_labels(model, images.valid_labels, images.valid, "images.valid_labels")
     folder = None if folder is None else Path(folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -454,11 +491,17 @@ def fit(
         loss_of, optimizer = accelerator.prepare(_Likelihood(model), run.optimizer)
         if folder is not None and resume and (folder / "last.safetensors").exists():
             run.load(folder / "last.safetensors", accelerator.scaler)
+        if folder is not None and accelerator.is_main_process:
+            for part in (*folder.glob("*.part"), *folder.glob("best/*.part")):  # left by a kill while writing
+                part.unlink(missing_ok=True)
         trainer = _Trainer(run, images, accelerator, loss_of, optimizer, interrupted, folder)
-        trainer.train(epochs, batch_size, lr, clip, patience, seconds, seed, tensorboard, progress)
-    if run.best_weights:
-        model.load_state_dict(run.best_weights)
-    model.eval()
+        try:
+            trainer.train(epochs, batch_size, lr, clip, patience, seconds, seed, tensorboard, progress)
+        finally:
+            if run.best_weights:
+                model.load_state_dict(run.best_weights)
+            model.eval()
+    run.history.interrupted = interrupted.is_set()
     return run.history
 
 
@@ -480,31 +523,33 @@ class _Trainer:
         writer = self._writer(tensorboard)
         shown = progress and self.accelerator.is_main_process
         bar = progress_bar(total, "step", shown=shown, initial=run.step)
-        while run.epoch < epochs and not self._is_over(began, seconds, patience):
-            self.loss_of.train()
-            for x, label in self._batches(batch_size, seed):
-                self._step(x, label, lr * schedule(self._share(total, seconds)), clip)
-                bar.update()
-                if len(self.pending) >= 10:
-                    self._read_losses()
-                    bar.set_postfix_str(f"epoch {run.epoch + 1}, {self._train_bits():.3f} bits/dim")
-                run.seconds = time.perf_counter() - began
-                if self._stop_now(seconds):
-                    break
-                if time.perf_counter() - saved > SAVE_EVERY:
+        try:
+            while run.epoch < epochs and not self._is_over(began, seconds, patience):
+                self.loss_of.train()
+                for x, label in self._batches(batch_size, seed):
+                    self._step(x, label, lr * schedule(self._share(total, seconds)), clip)
+                    bar.update()
+                    if len(self.pending) >= 10:
+                        self._read_losses()
+                        bar.set_postfix_str(f"epoch {run.epoch + 1}, {self._train_bits():.3f} bits/dim")
+                    run.seconds = time.perf_counter() - began
+                    if self._stop_now(seconds):
+                        break
+                    if time.perf_counter() - saved > SAVE_EVERY:
+                        self._save()
+                        saved = time.perf_counter()
+                self._read_losses()
+                if self.interrupted.is_set():
                     self._save()
-                    saved = time.perf_counter()
-            self._read_losses()
-            if self.interrupted.is_set():
-                self._save()
-                where = "nothing was saved" if self.folder is None else f"resume from {self.folder}"
-                self.accelerator.print(f"Stopped after step {run.step}, as asked; {where}.")
-                break
-            self._end_epoch(lr * schedule(self._share(total, seconds)), began, writer)
-            saved = time.perf_counter()
-        bar.close()
-        if writer is not None:
-            writer.close()
+                    where = "nothing was saved" if self.folder is None else f"resume from {self.folder}"
+                    self.accelerator.print(f"Stopped after step {run.step}, as asked; {where}.")
+                    break
+                self._end_epoch(lr * schedule(self._share(total, seconds)), began, writer)
+                saved = time.perf_counter()
+        finally:
+            bar.close()
+            if writer is not None:
+                writer.close()
 
     def _share(self, total: int, seconds: float | None) -> float:
         """How much of the run is over, in [0, 1], by steps or by time, whichever is further."""
@@ -600,12 +645,19 @@ class _Trainer:
     def _validate(self) -> float:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         model = self.run.average.module.eval()
-        valid, labels = self.images.valid[rank::processes], self.images.valid_labels[rank::processes]
+        valid = self.images.valid[rank::processes]
+        labels = None if self.run.model.classes is None else self.images.valid_labels[rank::processes]
         with self.accelerator.autocast():
             nats = _total_nats(model, valid, labels, 100)
         if processes > 1:
             nats = float(self.accelerator.reduce(torch.tensor(nats, device=self.accelerator.device)))
-        return nats / (math.log(2) * self.images.valid.numel())
+        bits = nats / (math.log(2) * self.images.valid.numel())
+        if not math.isfinite(bits):
+            raise FloatingPointError(
+                f"the validation score after step {self.run.step} is {bits}: try a lower learning rate (now "
+                f"{self.run.settings['lr']:g}) or a smaller clip. The best weights so far are kept."
+            )
+        return bits
 
     def _save(self) -> None:
         self._read_losses()
@@ -624,13 +676,15 @@ class _Trainer:
         return SummaryWriter(self.folder / "tensorboard")
 
 
-def _check_settings(*, epochs, batch_size, lr, clip, ema, precision) -> None:
+def _check_settings(*, epochs, batch_size, lr, clip, ema, patience, seconds, precision) -> None:
     for name, value, fits, expected in (
         ("epochs", epochs, epochs >= 1, "at least 1"),
         ("batch_size", batch_size, batch_size >= 1, "at least 1"),
         ("lr", lr, 0 < lr < math.inf, "a positive number"),
         ("clip", clip, clip > 0, "a positive number"),
         ("ema", ema, 0 <= ema < 1, "a number in [0, 1)"),
+        ("patience", patience, patience is None or patience >= 1, "at least 1, or None"),
+        ("seconds", seconds, seconds is None or seconds > 0, "a positive number, or None"),
         ("precision", precision, precision is None or precision in PRECISIONS, f"one of {PRECISIONS}"),
     ):
         if not fits:
@@ -638,10 +692,7 @@ def _check_settings(*, epochs, batch_size, lr, clip, ema, precision) -> None:
 
 
 def _choose_device(device: str | None, precision: str | None) -> tuple[str, str]:
-    best = default_device().type
-    device = best if device is None else torch.device(device).type
-    if device not in (best, "cpu"):
-        raise ValueError(f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out.")
+    device = present_device(device)
     if precision is None:
         precision = "no"
         if device == "cuda":

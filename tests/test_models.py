@@ -9,6 +9,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -151,6 +152,8 @@ def test_images_of_another_shape_are_refused(shape):
     "setting, words",
     [
         ({"levels": 1}, "levels is 1: give at least 2"),
+        ({"levels": 257}, "levels is 257: give at most 256"),
+        ({"blocks": -1}, "blocks is -1"),
         ({"image_channels": 0}, "image_channels is 0"),
         ({"image_size": 0}, "image_size is 0"),
         ({"hidden": 7}, "hidden is 7: give an even number"),
@@ -208,7 +211,7 @@ def test_a_label_for_a_model_without_classes_is_refused():
 def test_as_model_keeps_models_and_wraps_modules():
     model = make(**GREY)
     assert as_model(model) is model
-    own = as_model(nn.Conv2d(1, 5, 1), levels=5, image_size=6)
+    own = as_model(nn.Conv2d(1, 5, 1), levels=5, shape=(6, 6))
     assert isinstance(own, OwnModule) and (own.levels, own.image_size) == (5, 6)
     x = draw(model)
     assert own.log_prob(x).shape == (4,) and own.predict(x).pmf().shape == (4, 1, 6, 5, 5)
@@ -274,6 +277,17 @@ def test_a_model_is_found_through_the_base_class_and_brings_its_card(folder):
     assert type(model) is PixelCNN and model.card == {"data": "digits"}
 
 
+def test_a_broken_card_is_named(folder):
+    (folder / "card.json").write_text("{")
+    with pytest.raises(ValueError, match=r"card.json is not a whole record"):
+        AutoregressiveModel.from_pretrained(folder)
+
+
+def test_settings_given_as_numpy_numbers_are_saved(tmp_path):
+    PixelCNN(levels=np.int64(4), hidden=8, blocks=1).save_pretrained(tmp_path)
+    assert PixelCNN.from_pretrained(tmp_path).levels == 4
+
+
 def test_a_memory_layout_does_not_stop_saving(tmp_path):
     model = make(**GREY).to(memory_format=torch.channels_last)
     model.save_pretrained(tmp_path)
@@ -299,6 +313,7 @@ def test_a_write_that_fails_leaves_the_old_files_whole(folder, step, monkeypatch
 @pytest.mark.parametrize(
     "changes, words",
     [
+        ({"class": ["PixelCNN"]}, "names the class"),
         ({"class": "PixelGAN"}, "names the class 'PixelGAN'; known here: .*PixelCNN"),
         ({"format": 2}, "has format 2, this package reads 1: update"),
         ({"settings": {"levels": 5, "depth": 3}}, "settings that PixelCNN does not take: .*depth"),

@@ -638,3 +638,8 @@ def test_the_field_of_a_conditional_model_and_of_the_first_pixel():
 def test_a_pixel_outside_the_image_is_refused(at):
     with pytest.raises(ValueError, match=r"give \(row, column\) within 6 x 6"):
         receptive_field(network(), at, SHAPE)
+
+
+def test_one_level_is_refused_instead_of_searched_for_another():
+    with pytest.raises(ValueError, match="levels is 1"):
+        check_causal(nn.Identity(), levels=1)

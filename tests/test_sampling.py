@@ -341,6 +341,8 @@ KNOWN = torch.ones(5, 5, dtype=torch.bool)
         ({"temperature": 0.0}, "greedy=True"),
         ({"temperature": -1.0}, "temperature is -1"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"shape": 5}, "shape is 5"),
         ({"top_p": 0.0}, "top_p is 0"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"shape": (5,)}, "height, width"),
@@ -406,3 +408,112 @@ def test_a_gpu_is_never_waited_for_while_it_draws():
                 put(front, draw(predict(front).pmf(), uniform[0, front.pixels].flatten()))
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+# -- what a learner may have done to a model -----------------------------------------------------------
+
+
+def hooked(model):
+    model.blocks[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def own_forward(model):
+    forward = model.forward
+    model.forward = lambda x, label=None: -forward(x, label)
+
+
+def other_activation(model):
+    model.head[0] = nn.Tanh()
+
+
+def no_block(model):
+    model.blocks[0] = nn.Identity()
+
+
+def wide_block(model):
+    model.blocks[0] = ph.ResidualBlock(12, kernel_size=11).double()
+
+
+def old_weight_norm(model):
+    with pytest.warns(FutureWarning):
+        torch.nn.utils.weight_norm(model.head[3])
+    model.head[3].weight_g.data.mul_(20)
+
+
+def pruned(model):
+    from torch.nn.utils import prune
+
+    prune.l1_unstructured(model.head[3], "weight", 0.5)
+    model.head[3].weight_orig.data.mul_(30)
+
+
+@pytest.mark.parametrize(
+    "change", [hooked, own_forward, other_activation, no_block, wide_block, old_weight_norm, pruned]
+)
+def test_a_model_that_was_changed_is_drawn_as_it_is_now(change):
+    model = small(size=9)
+    change(model)
+    assert torch.equal(sample(model, 3, seed=0), sample(model, 3, seed=0, method="naive"))
+    with pytest.raises(ValueError, match="fixed-point"):
+        sample(model, 3, method="cached")
+
+
+def test_what_compile_and_data_parallel_wrap_is_sampled_with_its_labels():
+    model = small(classes=2)
+    expected = sample(model, 2, seed=0, label=1)
+    for wrapped in (torch.compile(model), nn.DataParallel(model)):
+        assert torch.equal(expected, sample(wrapped, 2, seed=0, label=1))
+
+
+def test_every_part_of_a_module_is_left_in_its_mode():
+    module = nn.Sequential(
+        ph.MaskedConv2d("A", 1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), ph.MaskedConv2d("B", 8, 4, 1)
+    ).eval()
+    mean = module[1].running_mean.clone()
+    first = sample(module, 4, shape=(5, 5), seed=0)
+    module[0].train()
+    assert torch.equal(first, sample(module, 4, shape=(5, 5), seed=0))
+    ph.evaluate(module, first)
+    assert [part.training for part in module] == [True, False, False, False]
+    assert torch.equal(module[1].running_mean, mean)
+
+
+def test_a_module_of_one_size_that_is_not_square():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Parameter(torch.randn(4, 4, 6))
+
+        def forward(self, x):
+            return self.logits.expand(len(x), 4, 4, 6)
+
+    images = sample(Fixed(), 2, shape=(4, 6))
+    assert images.shape == (2, 1, 4, 6) and ph.evaluate(Fixed(), images) > 0
+
+
+def test_a_module_can_be_trained_after_it_was_sampled():
+    class Lazy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.grid = ph.MaskedConv2d("A", 1, 4, 3), None
+
+        def forward(self, x):
+            if self.grid is None:
+                self.grid = torch.linspace(0, 1, 4).view(1, 4, 1, 1)
+            return self.layer(x) * self.grid
+
+    module = Lazy()
+    ph.evaluate(module, sample(module, 2, shape=(4, 4)))
+    module(torch.zeros(1, 1, 4, 4)).sum().backward()
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("bad", [math.nan, 0.0])
+def test_probabilities_that_are_none_are_refused(bad, greedy):
+    with pytest.raises(ValueError, match="NaN or all zero"):
+        draw(torch.full((2, 4), bad), torch.tensor([0.1, 0.5]), greedy=greedy)
+
+
+def test_the_smallest_temperature_is_greedy():
+    pmf = torch.tensor([0.0, 0.3, 0.7])
+    assert int(draw(pmf, torch.tensor(0.9), temperature=1e-310)) == 2

@@ -451,6 +451,11 @@ def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
         (["train", "--folder", "x", "--data", "digit", "--epochs", "1"], "digits"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "0"], "epochs is 0"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--hidden", "3"], "hidden is 3"),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--blocks", "-3"], "blocks is -3"),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--seconds", "0"], "seconds is 0"),
+        (["sample", "pixelcnn-digits", "--out", "x.png", "--device", "foo"], "device is 'foo'"),
+        (["sample", "pixelcnn-digits", "--out", "x.jpg"], "ends in .png"),
+        (["sample", "pixelcnn-digits", "--out", "missing/x.png"], "a folder that exists"),
     ],
 )
 def test_the_command_line_says_what_is_wrong_without_a_traceback(words, message, tmp_path, monkeypatch, capsys):
@@ -471,3 +476,66 @@ def test_importing_the_package_loads_nothing_that_only_some_users_need():
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+# -- found by trying to break it -----------------------------------------------------------------------
+
+
+def test_a_validation_score_that_is_no_number_stops_and_keeps_the_best_weights(tiny, tmp_path):
+    model = small()
+    with pytest.raises(FloatingPointError):
+        ph.fit(
+            model,
+            tiny,
+            epochs=3,
+            lr=1e38,
+            clip=1e30,
+            batch_size=96,
+            folder=tmp_path,
+            device="cpu",
+            progress=False,
+        )
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    if (tmp_path / "best").exists():
+        best = ph.PixelCNN.from_pretrained(tmp_path / "best")
+        assert math.isfinite(ph.evaluate(best, tiny.valid))
+
+
+def test_labels_of_another_length_are_refused_before_training(tiny):
+    model = small(classes=2)
+    with pytest.raises(ValueError, match="give one per image"):
+        ph.evaluate(model, tiny.valid, tiny.valid_labels[:1])
+    for name in ("train_labels", "valid_labels"):
+        short = dataclasses.replace(tiny, **{name: torch.zeros(1, dtype=torch.long)})
+        with pytest.raises(ValueError, match=name):
+            fit(model, short, epochs=1)
+
+
+def test_without_classes_labels_may_be_missing(tiny):
+    images = dataclasses.replace(tiny, train_labels=None, valid_labels=None)
+    assert len(fit(small(), images, epochs=1)) == 1
+
+
+@pytest.mark.parametrize("keywords", [{"seconds": 0}, {"seconds": -1}, {"patience": 0}])
+def test_settings_that_end_a_run_before_it_begins_are_refused(tiny, keywords):
+    with pytest.raises(ValueError, match=next(iter(keywords))):
+        fit(small(), tiny, epochs=1, **keywords)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_evaluate_refuses_an_empty_batch(tiny, batch_size):
+    with pytest.raises(ValueError, match="batch_size"):
+        ph.evaluate(small(), tiny.valid, batch_size=batch_size)
+
+
+def test_weights_that_two_layers_share_can_be_saved(tiny, tmp_path):
+    layer = ph.MaskedConv2d("B", 8, 8, 1)
+    module = nn.Sequential(ph.MaskedConv2d("A", 1, 8, 3), layer, layer, ph.MaskedConv2d("B", 8, 4, 1))
+    fit(module, tiny, epochs=1, folder=tmp_path)
+    assert (tmp_path / "best" / "model.safetensors").exists()
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_removed(tiny, tmp_path):
+    (tmp_path / "last.safetensors.123.part").write_bytes(b"half")
+    fit(small(), tiny, epochs=1, folder=tmp_path)
+    assert not list(tmp_path.rglob("*.part"))

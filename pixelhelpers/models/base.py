@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -83,6 +84,8 @@ class AutoregressiveModel(nn.Module):
         ):
             if given < least:
                 raise ValueError(f"{name} is {given}: give at least {least}.")
+        if levels > 256:
+            raise ValueError(f"levels is {levels}: give at most 256, what the bytes of an image can hold.")
         self.levels, self.image_channels, self.image_size, self.classes = (
             levels,
             image_channels,
@@ -198,9 +201,8 @@ class AutoregressiveModel(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"class": type(self).__name__, "format": FORMAT, "settings": self.settings}
-        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-        write_atomically(folder / "model.safetensors", save(weights))
+        write_atomically(folder / "config.json", (json.dumps(config, indent=2, default=int) + "\n").encode())
+        write_atomically(folder / "model.safetensors", save(_unshared(self.state_dict())))
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike):
@@ -237,7 +239,10 @@ class AutoregressiveModel(nn.Module):
                 )
         model.load_state_dict(weights)
         if (folder / "card.json").is_file():
-            model.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+            try:
+                model.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{folder / 'card.json'} is not a whole record ({error}): fetch it again.") from None
         return model.eval()
 
     @classmethod
@@ -248,7 +253,7 @@ class AutoregressiveModel(nn.Module):
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a model's configuration ({error!r}): fetch it again.") from None
         known = {name: kind for name, kind in cls._known.items() if issubclass(kind, cls)}
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ValueError(f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}.")
         if version != FORMAT:
             raise ValueError(f"{path} has format {version!r}, this package reads {FORMAT}: update the package.")
@@ -313,12 +318,53 @@ class OwnModule(SoftmaxModel):
         """Writes the module's own `state_dict` as `model.safetensors`; rebuilding the module is the learner's."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.contiguous() for name, value in self.module.state_dict().items()}
-        write_atomically(folder / "model.safetensors", save(weights))
+        write_atomically(folder / "model.safetensors", save(_unshared(self.module.state_dict())))
+
+
+def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of weights, of which several may be the same tensor: safetensors refuses that."""
+    return {name: value.detach().clone().contiguous() for name, value in state.items()}
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation mode, and afterwards each of its parts back into the mode it was in.
+
+    Arguments:
+        module: any module.
+
+    Example:
+        >>> module = nn.Sequential(nn.Dropout().eval(), nn.Dropout())
+        >>> with evaluation_mode(module):
+        ...     [part.training for part in module]
+        [False, False]
+        >>> [part.training for part in module]
+        [False, True]
+    """
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Gives the module that `torch.compile` or `DataParallel` has wrapped: they hide what a model can do.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> unwrapped(nn.DataParallel(layer)) is layer
+        True
+    """
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
+    return getattr(module, "_orig_mod", module)
 
 
 def as_model(
-    module: nn.Module, *, levels: int | None = None, image_channels: int = 1, image_size: int = 28
+    module: nn.Module, *, levels: int | None = None, image_channels: int = 1, shape: tuple[int, int] = (28, 28)
 ) -> AutoregressiveModel:
     """Takes a model of the package as it is and wraps any other module as `OwnModule`.
 
@@ -326,19 +372,21 @@ def as_model(
         module: a model, or a module that maps images `[N, C, H, W]` to logits `[N, levels, H, W]`.
         levels: number of levels of a value; None asks the module, by passing it one image.
         image_channels: number of their channels.
-        image_size: their side in pixels.
+        shape: (height, width) of the images in pixels.
 
     Raises:
         TypeError: when it is not a module at all.
     """
+    module = unwrapped(module)
     if isinstance(module, AutoregressiveModel):
         return module
     if not isinstance(module, nn.Module):
         raise TypeError(f"model is a {type(module).__name__}: give a torch.nn.Module.")
     if levels is None:
         parameter = next(module.parameters(), torch.zeros(()))
-        levels = module(parameter.new_zeros(1, image_channels, image_size, image_size)).shape[1]
-    return OwnModule(module, levels, image_channels, image_size)
+        with evaluation_mode(module), torch.no_grad():
+            levels = module(parameter.new_zeros(1, image_channels, *shape)).shape[1]
+    return OwnModule(module, levels, image_channels, image_size=shape[1])
 
 
 def list_pretrained() -> list[str]:

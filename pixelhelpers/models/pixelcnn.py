@@ -67,6 +67,8 @@ class PixelCNN(SoftmaxModel):
             blocks=blocks,
             dropout=dropout,
         )
+        if blocks < 0:
+            raise ValueError(f"blocks is {blocks}: give at least 0.")
         if hidden < 2 * image_channels or hidden % 2:
             raise ValueError(f"hidden is {hidden}: give an even number of at least {2 * image_channels}.")
         self.stem = MaskedConv2d("A", image_channels, hidden, 7, image_channels)
