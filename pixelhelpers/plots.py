@@ -339,4 +339,4 @@ def _grid_lines(axis, rows: int, columns: int) -> None:
 
 def _mark(axis, at: tuple[int, int]) -> None:
     row, column = at
-    axis.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=RED, lw=2.5, zorder=3))
+    axis.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="black", lw=2.5, zorder=3))

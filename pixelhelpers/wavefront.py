@@ -6,10 +6,12 @@ first pixel of a row need not wait for the end of the row above: it is enough th
 
     time = column + lag * row
 
-form a front. They lie on a line that leans to the left, none of them sees another, and everything that
-they see belongs to earlier fronts. Drawing front after front therefore gives the very same image as
-drawing pixel after pixel, in width + lag * (height - 1) turns instead of width * height. A model whose
-pixels see all earlier ones has lag = width: then a front is a single pixel, and this is raster order.
+form a front: a line that goes `lag` columns to the left with each row down. In the row r rows up, a pixel
+sees at most r * (k // 2) columns to the right, however many layers there are, and the front is r * lag
+columns further on there. So no pixel of a front sees another, and all that they see belongs to earlier
+fronts. Drawing front after front gives the very same image as drawing pixel after pixel, in
+width + lag * (height - 1) turns instead of width * height. A model whose pixels see all earlier ones has
+lag = width: then a front is a single pixel, and this is raster order.
 """
 
 from collections.abc import Iterator
@@ -113,15 +115,15 @@ class Past:
         self.begins = [sum(groups[:channel]) for channel in range(len(groups))]
         self.cell = (self.above + 1) * self.features
         self.line = (wave.width + 2 * self.above) * self.cell  # a row of cells of one image
-        self.row = wave.count * self.line + wave.lag * self.cell  # of all images
-        self.height = wave.count * self.line  # from a pixel of a front to the next one below
+        self.row = wave.count * self.line + wave.lag * self.cell  # the same of all images
+        self.down = wave.count * self.line  # from a pixel of a front to the next one, a row below
         # The last column's newest pixels lie to the right: the kernel is shut there.
         self.reach = kernel_size * self.cell - (self.features if self.above else 0)
         self.memory = wave.like.new_zeros((wave.height + self.above) * self.row)
 
     def put(self, front: Front, x: Tensor) -> None:
         """Stores the features `[front.size, features of front.channel]`."""
-        own = front.first * self.height + (front.time + self.above) * self.cell + self.above * self.features
+        own = front.first * self.down + (front.time + self.above) * self.cell + self.above * self.features
         self.memory.as_strided(
             (self.above + 1, front.size, self.groups[front.channel]),
             (self.row - self.features, self.line, 1),
@@ -131,5 +133,5 @@ class Past:
     def window(self, front: Front) -> Tensor:
         """Gives the neighbourhoods, `[front.size, reach]`: by column, then by row, then by feature."""
         return self.memory.as_strided(
-            (front.size, self.reach), (self.line, 1), front.first * self.height + front.time * self.cell
+            (front.size, self.reach), (self.line, 1), front.first * self.down + front.time * self.cell
         )

@@ -39,6 +39,7 @@ def test_turns_accepts_what_is_right(capsys, answer):
         (lambda h, w, k: w - 1 + (k // 2 + 1) * (h - 1), "number of the last turn"),
         (lambda h, w, k: h + (k // 2 + 1) * (w - 1), "exchanged"),
         (lambda h, w, k: w + (k // 2 + 1) * (h - 1), "no further ahead"),
+        (lambda h, w, k: h + w - 1, "lag of 1"),
         (lambda h, w, k: 1, "all pixels at once"),
         (lambda h, w, k: 99, "it is 136"),
         (lambda h, w, k: "136", "return a number"),
@@ -86,6 +87,24 @@ def mostly_equal(redraw, x):
     return new
 
 
+def first_image_only(redraw, x):
+    while not torch.equal((new := redraw(x.clone()))[0], x[0]):
+        x = new
+    return new
+
+
+def by_means(redraw, x):
+    while (new := redraw(x.clone())).double().mean() != x.double().mean():
+        x = new
+    return new
+
+
+def over_the_zeros(redraw, zeros):
+    while not torch.equal(new := redraw(zeros.clone()), zeros):
+        zeros.copy_(new)
+    return zeros
+
+
 def test_iterate_accepts_what_is_right(capsys):
     assert verdict(capsys, check_iterate, until_equal).startswith("✓")
 
@@ -94,8 +113,11 @@ def test_iterate_accepts_what_is_right(capsys):
     ("answer", "words"),
     [
         (fixed_number(1), "after 1 pass it"),
-        (fixed_number(10), "too early"),
-        (fixed_number(36), "The right image, after 36 passes. After 10"),
+        (fixed_number(5), "too early"),
+        (fixed_number(36), "The right images, after 36 passes. After"),
+        (first_image_only, "all images"),
+        (by_means, "too early"),
+        (over_the_zeros, "work on a copy"),
         (mostly_equal, "too early"),
         (once_more, "The right image"),
         (for_ever, "more than 200 times"),

@@ -31,6 +31,7 @@ def right(logits, images):
         (lambda z, x: nats(z, x).mean((1, 2)) * math.log(2), "so divide"),
         (lambda z, x: -picked(z.softmax(1), x).log10().mean((1, 2)), "base 10"),
         (lambda z, x: nats(z, x).sum((1, 2)) / math.log(2), "sum over the image's pixels"),
+        (lambda z, x: nats(z, x).sum((1, 2)) / math.log(2) / 784, "these* images"),
         (lambda z, x: nats(z, x).sum((1, 2)), "sum in nats"),
         (
             lambda z, x: nats(z, x).sum((1, 2)) / math.log(2) / len(x),

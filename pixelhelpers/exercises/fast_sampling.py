@@ -56,6 +56,10 @@ def check_turns_needed(answer: Callable[[int, int, int], int]) -> str:
                 f"a lag of {lag} in an image of {width} columns would let turns pass in which nothing is drawn. A row "
                 "can be no further ahead than to its end."
             ),
+            width + height - 1: (
+                "that is a lag of 1, as if the kernel did not look to the right: the pixel at the upper right would "
+                "not be there yet."
+            ),
             1: "all pixels at once would be a fixed-point pass, and the first one is not right.",
         }
         raise Mistake(f"{case} {mistakes.get(result, f'it is {right}.')}")
@@ -63,22 +67,39 @@ def check_turns_needed(answer: Callable[[int, int, int], int]) -> str:
 
 
 class _Redraw:
-    """A map with one fixed point, reached from zeros after `passes` calls; or that changes one value per call."""
+    """A map of two images with one fixed point; the first image is there at once, the second takes its time.
 
-    def __init__(self, target: Tensor, in_place: bool, per_pass: int):
-        self.target, self.in_place, self.per_pass, self.calls = target, in_place, per_pass, 0
+    As in a causal model, a value is redrawn rightly when all before it are right. The others change at every
+    call, up and down, in such a way that their mean does not.
+    """
+
+    def __init__(self, per_pass: int, in_place: bool = False):
+        self.target = torch.stack([torch.zeros(36), torch.arange(36) % 5]).to(torch.uint8).view(2, 1, 6, 6)
+        self.per_pass, self.in_place, self.calls = per_pass, in_place, 0
 
     def __call__(self, x: Tensor) -> Tensor:
         self.calls += 1
         if self.calls > 200:
             raise Mistake("redraw was called more than 200 times, long after nothing changed: compare and stop.")
-        flat, target = x.flatten(), self.target.flatten()
-        right = int((flat != target).nonzero()[0]) if not torch.equal(flat, target) else len(flat)
         if not self.in_place:
             x = x.clone()
-        # As in a causal model: a value is redrawn rightly when all before it are right.
-        x.view(-1)[right : right + self.per_pass] = target[right : right + self.per_pass]
+        target, second = self.target[1].flatten(), x[1].flatten().clone()
+        wrong = (second != target).nonzero().flatten().tolist()
+        right = min(wrong[0] + self.per_pass, 36) if wrong else 36
+        second[:right] = target[:right]
+        if right < 36:
+            second[right:] = (torch.arange(right, 36) * 3 + self.calls) % 5
+            second[-1] = 250 - second[:-1].sum()
+        x[1] = second.view(1, 6, 6)
         return x
+
+
+def _passes_needed(per_pass: int) -> int:
+    redraw = _Redraw(per_pass)
+    x = torch.zeros_like(redraw.target)
+    while not torch.equal(new := redraw(x), x):
+        x = new
+    return redraw.calls
 
 
 @exercise
@@ -90,37 +111,39 @@ def check_iterate(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
             returns the images that `redraw` does not change.
 
     Example:
-        >>> def ten_passes(redraw, x):
-        ...     for _ in range(10):
+        >>> def five_passes(redraw, x):
+        ...     for _ in range(5):
         ...         x = redraw(x)
         ...     return x
-        >>> check_iterate(ten_passes)
-        ✗ Not yet. Your image still changes when it is redrawn: after 10 passes it was too early to stop.
+        >>> check_iterate(five_passes)  # doctest: +ELLIPSIS
+        ✗ Not yet. One of the two images still changes when it is redrawn: after 5 passes it was too early...
     """
-    target = torch.arange(1, 37, dtype=torch.uint8).view(1, 1, 6, 6)
     for in_place, per_pass in ((False, 4), (False, 1), (False, 36), (True, 3)):
-        redraw = _Redraw(target, in_place, per_pass)
-        zeros = torch.zeros_like(target)
+        redraw = _Redraw(per_pass, in_place)
+        zeros = torch.zeros_like(redraw.target)
         result = ask(answer, redraw, zeros)
-        if not isinstance(result, Tensor) or result.shape != target.shape:
+        if not isinstance(result, Tensor) or result.shape != zeros.shape:
             kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-            raise Mistake(f"Your function returned {kind}: return the images, {tuple(target.shape)}.")
-        calls, needed = redraw.calls, -(-36 // per_pass) + 1
+            raise Mistake(f"Your function returned {kind}: return the images, {tuple(zeros.shape)}.")
+        calls, needed = redraw.calls, _passes_needed(per_pass)
+        passes = f"{calls} pass{'es' * (calls != 1)}"
         if calls == 0:
             raise Mistake("redraw was never called.")
-        if not torch.equal(result, target):
+        if not torch.equal(result, redraw.target):
             if in_place:
                 raise Mistake(
                     "Right for a redraw that returns a new tensor. This one writes into the tensor that it is given, "
                     "so your old and new images were the same tensor and looked equal: compare with a copy."
                 )
             raise Mistake(
-                f"Your image still changes when it is redrawn: after {calls} pass{'es' * (calls > 1)} it was too early "
-                "to stop."
+                f"One of the two images still changes when it is redrawn: after {passes} it was too early to stop. "
+                "Compare all values of all images."
             )
         if calls > needed:
             raise Mistake(
-                f"The right image, after {calls} passes. After {needed} it was certain: the first pass that changes "
+                f"The right images, after {calls} passes. After {needed} it was certain: the first pass that changes "
                 "nothing is the last one needed."
             )
+        if zeros.any():
+            raise Mistake("Right, but the zeros that you were given are zeros no more: work on a copy.")
     return "It stops when nothing changes, no earlier and no later, even when redraw works in place."

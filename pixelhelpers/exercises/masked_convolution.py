@@ -222,6 +222,7 @@ def check_leaking_masks(answer: Any) -> str:
         >>> check_leaking_masks([2, 3])  # doctest: +ELLIPSIS
         ✗ Not yet. One more mask leaks...
     """
+    answer = answer.tolist() if hasattr(answer, "tolist") else answer
     answer = [answer] if isinstance(answer, int) else answer
     if isinstance(answer, Iterable) and ... in list(answer):
         raise Unsolved

@@ -237,6 +237,7 @@ def check_blocks_needed(answer: Callable[[int, int, int], int]) -> str:
     """
     given = [ask(answer, *case) for case in CASES]
     for value in given:
+        value = value.item() if hasattr(value, "item") else value
         if isinstance(value, bool) or not isinstance(value, int):
             raise Mistake(f"A number of blocks is an int; you return {value!r} ({type(value).__name__}).")
     right = [_needed(*case) for case in CASES]

@@ -91,7 +91,7 @@ def check_top_p(answer: Callable[[Tensor, float], Tensor]) -> str:
 
     Arguments:
         answer: takes probabilities `[N, levels]` and p in (0, 1]; returns them with all but the
-            fewest most likely levels that together reach p set to 0, normalised.
+            fewest most likely levels that together reach p set to 0 (of equals at the edge all may stay), normalised.
 
     Example:
         >>> check_top_p(lambda probs, p: torch.where(probs >= p, probs, 0))

@@ -69,6 +69,7 @@ def _mistaken_bits(logits: Tensor, images: Tensor) -> dict[str, Tensor]:
         "That is the sum in nats: divide by ln 2 and by the number of values of an image.": (
             right * values * math.log(2)
         ),
+        "Divide by the number of values of *these* images, which are smaller than 28 x 28.": right * values / 784,
         "You divided by the number of images, not by the number of values of one.": right * values / count,
         "You divided by the number of images as well: each image already has a number of its own.": right / count,
         "You divided by the number of levels: an image has height × width values, each costs some bits.": (

@@ -3,7 +3,10 @@
 import functools
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+HERE = str(Path(__file__).parents[1])
 
 
 class Mistake(Exception):
@@ -50,7 +53,7 @@ def exercise(check: Callable[[Any], str]) -> Callable[[Any], None]:
         ...         raise Mistake("2 must become 4.")
         ...     return "That doubles."
         >>> check_double(lambda x: ...)
-        ✎ Not solved yet: fill in the answer above and run the cell again.
+        ✎ Not solved yet: fill in the answer above (does it return something?) and run the cell again.
         >>> check_double(lambda x: x)
         ✗ Not yet. 2 must become 4.
         >>> check_double(lambda x: 2 * x)
@@ -64,11 +67,15 @@ def exercise(check: Callable[[Any], str]) -> Callable[[Any], None]:
                 raise Unsolved
             print("✓", check(answer))
         except Unsolved:
-            print("✎ Not solved yet: fill in the answer above and run the cell again.")
+            print("✎ Not solved yet: fill in the answer above (does it return something?) and run the cell again.")
         except Mistake as mistake:
             print("✗ Not yet.", mistake)
         except Exception as error:  # the learner's own
-            line = traceback.extract_tb(error.__traceback__)[-1]
+            lines = traceback.extract_tb(error.__traceback__)
+            own = [
+                line for line in lines if "site-packages" not in line.filename and not line.filename.startswith(HERE)
+            ]
+            line = (own or lines)[-1]
             print(f"✗ Your code raised {type(error).__name__} in line {line.lineno} ({line.name}): {error}")
 
     return verdict
