@@ -191,11 +191,18 @@ def profile(model: ph.PixelCNN, batch: int) -> dict[str, float]:
     return {"batch": batch, "profiled_over_plain": profiled / plain, "shares": shares}
 
 
+def memory_in_words(peak: dict[str, float | None]) -> str:
+    if peak["naive"] is None:
+        return "–"
+    return f"{peak['naive']:.0f}, {peak['cached']:.0f} MB"
+
+
 def table(result: dict) -> str:
     """README's table: 28 x 28 pixels."""
     lines = [
-        "| Model | Batch | naive | cropped | fixed-point | **cached** | cached is faster than naive |",
-        "|---|---|---|---|---|---|---|",
+        "| Model | Batch | naive | cropped | fixed-point | **cached** | cached is faster than naive | "
+        "memory: naive, cached |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["sizes"]:
         if row["side"] == 28:
@@ -203,7 +210,8 @@ def table(result: dict) -> str:
             cells = [f"{passes[name]:.0f}" if name in passes else "–" for name in ("naive", "cropped", "fixed-point")]
             lines.append(
                 f"| hidden {row['hidden']}, {row['blocks']} blocks | {row['batch']} | {' | '.join(cells)} | "
-                f"**{passes['cached']:.1f}** | {row['faster_than_naive']['cached']:.0f}× |"
+                f"**{passes['cached']:.1f}** | {row['faster_than_naive']['cached']:.0f}× | "
+                f"{memory_in_words(row['peak_memory_MB'])} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -265,15 +273,15 @@ def main() -> None:
     result["growth"] = [growth(model, batch) for batch in (1, 64)]
     result["profile"] = [profile(model, batch) for batch in (1, 64)]
     write(result)
-    text = README.read_text(encoding="utf-8")
-    begin, end = (text.index(mark) for mark in MARKS)
-    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
     print(table(result))
 
 
 def write(result: dict) -> None:
     FILE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
+    text = README.read_text(encoding="utf-8")
+    begin, end = (text.index(mark) for mark in MARKS)
+    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -378,9 +378,10 @@ def _cached(job: _Job) -> Tensor:
     known = None if job.known is None else wave.by_front(job.known)
     for front in wave:
         at = (front.channel, front.pixels)
-        drawn = job.draw(predict(front).pmf(), uniform[at].flatten()).view_as(x[at])
-        drawn = _keep(drawn, x[at], None if known is None else known[at])
-        x[at] = drawn
+        values = x[at]
+        drawn = job.draw(predict(front).pmf(), uniform[at].flatten()).view_as(values)
+        drawn = _keep(drawn, values, None if known is None else known[at])
+        values.copy_(drawn)
         put(front, drawn.flatten())
         job.bar.update(front.size)
     return wave.by_image(x)

@@ -94,9 +94,16 @@ class PixelCNN(SoftmaxModel):
 
     @property
     def lag(self) -> int:
-        return self.stem.lag  # its kernel is the widest
+        """By how many columns a row must be ahead of the row below it: the stem's kernel is the widest."""
+        return self.stem.lag
 
     def stepper(self, wave: Wavefront, label: Tensor | None = None) -> Stepper:
+        """Gives the model's other way to run, front after front: the steps of its layers, one after the other.
+
+        Arguments:
+            wave: the fronts, of the model's lag.
+            label: classes `[N]`, for a model with classes.
+        """
         stem = self.stem.stepper(wave)
         blocks = [block.stepper(wave) for block in self.blocks]
         hidden, output = (layer.stepper(wave) for layer in (self.head[1], self.head[3]))
