@@ -539,3 +539,21 @@ def test_what_a_kill_left_of_a_checkpoint_is_removed(tiny, tmp_path):
     (tmp_path / "last.safetensors.123.part").write_bytes(b"half")
     fit(small(), tiny, epochs=1, folder=tmp_path)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_an_interrupted_run_is_not_recorded_as_finished(tmp_path, monkeypatch):
+    history = ph.History([{"epoch": 1, "step": 9, "train": 2.0, "valid": 2.0, "lr": 1e-3, "seconds": 1.0}])
+    history.interrupted = True
+    monkeypatch.setattr(training, "fit", lambda *_, **__: history)
+    words = ("train", "--folder", tmp_path / "run", "--data", "digits", "--epochs", 100, "--seconds", 50)
+    assert command(*words) == 130
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ph.sampling, "sample", interrupted)
+    assert command("sample", "pixelcnn-digits", "--out", tmp_path / "x.png") == 130
+    assert "Traceback" not in capsys.readouterr().err
