@@ -9,8 +9,8 @@ from typing import Any
 
 from . import data, distributions, layers, models, probes, sampling, training
 from .data import DataError, Images, load_images
-from .layers import MaskedConv2d, ResidualBlock
-from .models import PixelCNN, list_pretrained, load_pretrained
+from .layers import DownShiftedConv2d, GatedBlock, MaskedConv2d, ResidualBlock
+from .models import GatedPixelCNN, PixelCNN, list_pretrained, load_pretrained
 from .probes import CausalityError, check_causal, receptive_field, total_probability
 from .sampling import image_grid, sample
 from .training import History, bits_per_dim, default_device, evaluate, fit
@@ -19,6 +19,9 @@ __version__ = "0.1.0"
 __all__ = [
     "CausalityError",
     "DataError",
+    "DownShiftedConv2d",
+    "GatedBlock",
+    "GatedPixelCNN",
     "History",
     "Images",
     "MaskedConv2d",

@@ -13,7 +13,7 @@ from . import load_images, load_pretrained, models, sampling, training
 from .data import DataError
 from .models.base import AutoregressiveModel, list_pretrained, write_atomically
 
-MODELS = {"pixelcnn": models.PixelCNN}
+MODELS = {"gated": models.GatedPixelCNN, "pixelcnn": models.PixelCNN}
 
 
 def main(arguments: list[str] | None = None) -> int:

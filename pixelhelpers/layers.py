@@ -7,9 +7,12 @@ only (type A), or on earlier values and the value itself (type B).
 References:
     van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, sections 3.3-3.4,
     https://arxiv.org/abs/1601.06759
+    van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, sections 2.1-2.3,
+    https://arxiv.org/abs/1606.05328
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +43,19 @@ def channel_groups(features: int, image_channels: int) -> Tensor:
     return torch.arange(features) * image_channels // features
 
 
+def _sides(kernel_size: int | tuple[int, int]) -> tuple[int, int]:
+    rows, columns = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    if min(rows, columns) < 1 or rows % 2 == 0 or columns % 2 == 0:
+        raise ValueError(f"kernel_size is {kernel_size}: give odd numbers, so that there is a centre.")
+    return rows, columns
+
+
 def raster_mask(
-    mask_type: str, in_channels: int, out_channels: int, kernel_size: int, image_channels: int = 1
+    mask_type: str,
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | tuple[int, int],
+    image_channels: int = 1,
 ) -> Tensor:
     """Makes the mask of a raster-order convolution.
 
@@ -53,7 +67,7 @@ def raster_mask(
         mask_type: "A" (strictly earlier values) or "B" (the value itself too).
         in_channels: number of input features.
         out_channels: number of output features.
-        kernel_size: odd side k of the kernel, in pixels.
+        kernel_size: odd side k of the kernel, in pixels, or (rows, columns), both odd.
         image_channels: number of image channels that the features are shared among.
 
     Returns:
@@ -73,18 +87,17 @@ def raster_mask(
     """
     if mask_type not in ("A", "B"):
         raise ValueError(f"mask_type is {mask_type!r}: give 'A' (first layer) or 'B' (later layers).")
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size is {kernel_size}: give an odd number, so that there is a centre.")
-    centre = kernel_size // 2
+    rows, columns = _sides(kernel_size)
+    row, column = rows // 2, columns // 2  # the centre
     of_input = channel_groups(in_channels, image_channels)
     of_output = channel_groups(out_channels, image_channels)
     if image_channels == 1:
         of_input, of_output = of_input[:1], of_output[:1]
     open_at_centre = of_input < of_output[:, None] if mask_type == "A" else of_input <= of_output[:, None]
-    mask = torch.zeros(len(of_output), len(of_input), kernel_size, kernel_size, dtype=torch.bool)
-    mask[:, :, :centre] = True
-    mask[:, :, centre, :centre] = True
-    mask[:, :, centre, centre] = open_at_centre
+    mask = torch.zeros(len(of_output), len(of_input), rows, columns, dtype=torch.bool)
+    mask[:, :, :row] = True
+    mask[:, :, row, :column] = True
+    mask[:, :, row, column] = open_at_centre
     return mask
 
 
@@ -92,14 +105,15 @@ class MaskedConv2d(nn.Conv2d):
     """A convolution of stride 1 that keeps the image size and sees only earlier values.
 
     The weights are masked, not the image: each call multiplies them with the mask, so a masked weight
-    never acts and its gradient is exactly 0. Kernel rows below the centre are always masked and are
-    never computed. The initial weights are scaled to the number of live taps.
+    never acts and its gradient is exactly 0. Kernel rows below the centre (in a kernel of one row, columns
+    to its right) are always masked and are never computed. The initial weights are scaled to the number
+    of live taps.
 
     Arguments:
         mask_type: "A" for the first layer (a value must not see itself), "B" for all later ones.
         in_channels: number of input features.
         out_channels: number of output features.
-        kernel_size: odd side k of the kernel, in pixels.
+        kernel_size: odd side k of the kernel, in pixels, or (rows, columns), both odd.
         image_channels: 1 for grey images, 3 for colour, where R is drawn before G before B.
 
     Shapes:
@@ -121,14 +135,21 @@ class MaskedConv2d(nn.Conv2d):
 
     mask: Tensor
 
-    def __init__(self, mask_type: str, in_channels: int, out_channels: int, kernel_size: int, image_channels: int = 1):
+    def __init__(
+        self,
+        mask_type: str,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        image_channels: int = 1,
+    ):
         mask = raster_mask(mask_type, in_channels, out_channels, kernel_size, image_channels)
         self.mask_type, self.image_channels = mask_type, image_channels
         self._live_taps = mask.expand(out_channels, in_channels, -1, -1).sum((1, 2, 3))
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        rows, columns = _sides(kernel_size)
+        super().__init__(in_channels, out_channels, (rows, columns), padding=(rows // 2, columns // 2))
         self.register_buffer("mask", mask, persistent=False)
-        centre = kernel_size // 2
-        self._has_shut_centre = not bool(mask[:, :, centre, centre].all())
+        self._has_shut_centre = not bool(mask[:, :, rows // 2, columns // 2].all())
 
     def reset_parameters(self) -> None:
         """Draws weights and biases from U(-b, b), b = 1 / sqrt(live taps of that output)."""
@@ -141,15 +162,23 @@ class MaskedConv2d(nn.Conv2d):
         if self.kernel_size == (1, 1):
             weight = self.weight * self.mask if self._has_shut_centre else self.weight
             return F.conv2d(x, weight, self.bias)
-        rows = self.kernel_size[0] // 2 + 1  # the rows below are masked
-        weight = self.weight[:, :, :rows] * self.mask[:, :, :rows]
         above, beside = self.padding
-        return F.conv2d(F.pad(x, (beside, beside, above, 0)), weight, self.bias)
+        return F.conv2d(F.pad(x, (beside, self.ahead, above, 0)), self.live(self.weight * self.mask), self.bias)
+
+    @property
+    def ahead(self) -> int:
+        """How many columns to the right the kernel looks, in the rows above."""
+        return self.padding[1] if self.padding[0] else 0
+
+    def live(self, kernel: Tensor) -> Tensor:
+        """Cuts a kernel `[..., rows, columns]` down to what is not always masked."""
+        above, beside = self.padding
+        return kernel[..., : above + 1, : beside + 1 + self.ahead]
 
     @property
     def lag(self) -> int:
         """By how many columns a row must be ahead, for the row below to have all it looks at."""
-        return self.kernel_size[0] // 2 + 1
+        return self.ahead + 1
 
     def stepper(self, wave: Wavefront) -> "ConvStep":
         """Gives the layer's other way to run: `step(front, x)`, one front of pixels at a time.
@@ -168,7 +197,9 @@ class MaskedConv2d(nn.Conv2d):
         return ConvStep(self, wave)
 
     def extra_repr(self) -> str:
-        return f"{self.mask_type!r}, {self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size[0]}"
+        rows, columns = self.kernel_size
+        size = rows if rows == columns else (rows, columns)
+        return f"{self.mask_type!r}, {self.in_channels}, {self.out_channels}, kernel_size={size}"
 
 
 class ConvStep:
@@ -188,12 +219,11 @@ class ConvStep:
             channel_groups(features, layer.image_channels).bincount().tolist()
             for features in (layer.out_channels, layer.in_channels)
         )
-        rows = layer.kernel_size[0] // 2 + 1
-        weight = (layer.weight * layer.mask)[:, :, :rows].detach()
+        weight = layer.live(layer.weight * layer.mask).detach()
         weight = weight.permute(3, 2, 1, 0).flatten(0, 2)  # (column, row, input), output: as in Past.window
         self.past = None
         if layer.kernel_size != (1, 1) or layer.mask_type == "A":
-            self.past = Past(wave, inputs, layer.kernel_size[0])
+            self.past = Past(wave, inputs, *layer.padding, layer.ahead)
             weight = weight[: self.past.reach]
         self.weight = [part.contiguous() for part in weight.split(outputs, 1)]
         self.bias = layer.bias.detach().split(outputs)
@@ -274,3 +304,179 @@ class ResidualBlock(nn.Module):
             return widen(front, h.relu_(), onto=x)
 
         return step
+
+
+class DownShiftedConv2d(nn.Conv2d):
+    """A convolution of stride 1 that keeps the image size and sees its own row and rows above, on both sides.
+
+    No weight is masked: the kernel has no rows below, and the padding moves it up. Given an image that was
+    shifted down by one row (`shift_down`), it sees only rows above, all columns alike.
+
+    Arguments:
+        in_channels: number of input features.
+        out_channels: number of output features.
+        kernel_size: (rows, columns): its own row and the rows - 1 above it; an odd number of columns.
+
+    Shapes:
+        input `[N, in_channels, H, W]`, output `[N, out_channels, H, W]`.
+
+    References:
+        van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, section 2.2
+        (the vertical stack), and Salimans et al., "PixelCNN++", 2017, section 2.3, which gives it its name.
+
+    Example:
+        >>> layer = DownShiftedConv2d(1, 8, (2, 3))
+        >>> layer(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 8, 28, 28])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int]):
+        rows, columns = kernel_size
+        if rows < 1 or columns < 1 or columns % 2 == 0:
+            raise ValueError(f"kernel_size is {kernel_size}: give (rows, columns), columns odd.")
+        super().__init__(in_channels, out_channels, kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.kernel_size
+        return super().forward(F.pad(x, (columns // 2, columns // 2, rows - 1, 0)))
+
+    def stepper(self) -> Callable[[Tensor], Tensor]:
+        """Gives `step(row)`, which is `forward` for one row after the other, `[N, features, 1, W]`."""
+        rows, columns = self.kernel_size
+        seen: list[Tensor] = []
+
+        def step(row: Tensor) -> Tensor:
+            row = F.pad(row, (columns // 2, columns // 2))
+            seen[:] = [*(seen or [torch.zeros_like(row)] * (rows - 1)), row][-rows:]
+            out = super(DownShiftedConv2d, self).forward(torch.cat(seen, 2))
+            del seen[: len(seen) - rows + 1]
+            return out
+
+        return step
+
+
+def shift_down(x: Tensor) -> Tensor:
+    """Moves an image down by one row; the first row becomes zero and the last one falls off.
+
+    Arguments:
+        x: `[N, features, H, W]`.
+
+    Example:
+        >>> shift_down(torch.tensor([[[[1, 2], [3, 4]]]]))
+        tensor([[[[0, 0],
+                  [1, 2]]]])
+    """
+    return F.pad(x, (0, 0, 1, -1))
+
+
+def gate(x: Tensor, image_channels: int = 1) -> Tensor:
+    """Multiplies one half of the features, through tanh, with the other half, through a sigmoid.
+
+    Arguments:
+        x: `[N, 2 * features, H, W]`; each image channel's group holds the one half, then the other.
+        image_channels: the number of these groups, which must be equally large.
+
+    Returns:
+        `[N, features, H, W]`.
+
+    References:
+        van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, equation 2.
+
+    Example:
+        >>> gate(torch.tensor([100.0, 2.0, 0.0, 100.0]).view(1, 4, 1, 1)).flatten()
+        tensor([0.5000, 0.9640])
+    """
+    halves = x.chunk(2 * image_channels, 1)  # not one view with five axes: its gradient loses the memory layout
+    gated = [value.tanh() * strength.sigmoid() for value, strength in zip(halves[::2], halves[1::2], strict=True)]
+    return gated[0] if image_channels == 1 else torch.cat(gated, 1)
+
+
+class GatedSteps(NamedTuple):
+    """The two ways of a gated block's step, for one sampling call."""
+
+    row: Callable[[Tensor], Tensor]  # the vertical stack: from and to `[N, hidden, 1, W]`, a row at a time
+    step: Callable[[Front, Tensor], Tensor]  # the horizontal stack, a front of one pixel at a time
+
+
+class GatedBlock(nn.Module):
+    """One layer of both stacks of Gated PixelCNN.
+
+    The vertical stack looks at all columns of its own row of `v` and of rows above, the horizontal one at
+    its own row of `h` up to the pixel itself. A 1x1 convolution links them: the vertical features, before
+    their gate, are added to the horizontal ones, before theirs. When `v` saw only rows above (the image
+    was shifted down once), the two together see all earlier pixels of a window, without a hole.
+
+    Arguments:
+        hidden: number of features, a multiple of `image_channels`.
+        kernel_size: odd side of the kernel, in pixels.
+        classes: number of classes to condition on, or None.
+        dropout: probability in [0, 1) that a horizontal feature is dropped in training.
+        image_channels: 1 for grey images, 3 for colour.
+
+    Shapes:
+        `v`, `h` and both outputs `[N, hidden, H, W]`; `label` `[N]`.
+
+    References:
+        van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, figure 2,
+        equations 2 and 4.
+
+    Example:
+        >>> block = GatedBlock(hidden=16)
+        >>> v, h = block(torch.zeros(2, 16, 28, 28), torch.zeros(2, 16, 28, 28))
+        >>> h.shape
+        torch.Size([2, 16, 28, 28])
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        kernel_size: int = 3,
+        classes: int | None = None,
+        dropout: float = 0.0,
+        image_channels: int = 1,
+    ):
+        super().__init__()
+        self.image_channels = image_channels
+        self.down = DownShiftedConv2d(hidden, 2 * hidden, (kernel_size // 2 + 1, kernel_size))
+        self.across = MaskedConv2d("B", hidden, 2 * hidden, (1, kernel_size), image_channels)
+        self.link = nn.Conv2d(2 * hidden, 2 * hidden, 1)  # needs no mask: all of v is earlier
+        self.class_bias = None if classes is None else nn.Embedding(classes, 4 * hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out = MaskedConv2d("B", hidden, hidden, 1, image_channels)
+
+    def forward(self, v: Tensor, h: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        v, link = self._look_up(v, label)
+        h = h + self.out(self.dropout(gate(self.across(h) + link, self.image_channels)))
+        return v, h
+
+    def _look_up(self, v: Tensor, label: Tensor | None, down: Callable | None = None) -> tuple[Tensor, Tensor]:
+        """The vertical stack, and what it tells the horizontal one."""
+        v = (down or self.down)(v)
+        link = self.link(v)
+        if label is not None:
+            to_v, to_h = self.class_bias(label).to(v.dtype)[:, :, None, None].chunk(2, 1)
+            v, link = v + to_v, link + to_h
+        return gate(v), link
+
+    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> GatedSteps:
+        """Gives the block's other way to run: `row` once per row, then `step` for each of its pixels.
+
+        Arguments:
+            wave: the fronts, of one pixel each.
+            label: classes `[N]`, for a block with classes.
+        """
+        across, out, down = self.across.stepper(wave), self.out.stepper(wave), self.down.stepper()
+        group = 2 * self.out.out_channels // self.image_channels
+        links: list[Tensor] = []  # of the row, a tensor [channel, column, image, feature]
+
+        def row(v: Tensor) -> Tensor:
+            v, link = self._look_up(v, label, down)
+            links[:] = [link[:, :, 0].unflatten(1, (self.image_channels, group)).permute(1, 3, 0, 2).contiguous()]
+            return v
+
+        def step(front: Front, h: Tensor) -> Tensor:
+            x = across(front, h, onto=links[0][front.channel, front.time - front.first * wave.lag])
+            value, strength = x.chunk(2, 1)
+            return out(front, value.tanh_() * strength.sigmoid_(), onto=h)
+
+        return GatedSteps(row, step)

@@ -89,14 +89,14 @@ class Wavefront:
 
 
 class Past:
-    """What a k x k convolution has been given so far, so stored that a product reads it in place.
+    """What a convolution has been given so far, so stored that a product reads it in place.
 
     One matrix product gives the outputs of a whole front: its left factor has one line per pixel of the
     front, holding the pixel's neighbourhood. No line is ever put together; each is a piece of memory:
 
-    - A cell (row, column) holds the features of the pixels (row - k // 2, column) … (row, column), so the
-      cells of k neighbouring columns, one after the other, are the neighbourhood. The price is that
-      features are written k // 2 + 1 times.
+    - A cell (row, column) holds the features of the pixels (row - above, column) … (row, column), so the
+      cells of neighbouring columns, one after the other, are the neighbourhood. The price is that
+      features are written above + 1 times.
     - Lines of a product must lie at equal distances. Between the pixels of a front, one row down and
       `lag` columns left, they do when each row of cells begins `lag` cells further on than it would need to.
 
@@ -105,25 +105,27 @@ class Past:
     Arguments:
         wave: the fronts.
         groups: how many features belong to each image channel.
-        kernel_size: odd side k.
+        above: how many rows up the kernel looks.
+        before: how many columns to the left.
+        ahead: how many columns to the right, in the rows above.
     """
 
-    def __init__(self, wave: Wavefront, groups: list[int], kernel_size: int):
-        self.above = kernel_size // 2
+    def __init__(self, wave: Wavefront, groups: list[int], above: int, before: int, ahead: int):
+        self.above, self.before = above, before
         self.features = sum(groups)
         self.groups = groups
         self.begins = [sum(groups[:channel]) for channel in range(len(groups))]
         self.cell = (self.above + 1) * self.features
-        self.line = (wave.width + 2 * self.above) * self.cell  # a row of cells of one image
+        self.line = (wave.width + before + ahead) * self.cell  # a row of cells of one image
         self.row = wave.count * self.line + wave.lag * self.cell  # the same of all images
         self.down = wave.count * self.line  # from a pixel of a front to the next one, a row below
-        # The last column's newest pixels lie to the right: the kernel is shut there.
-        self.reach = kernel_size * self.cell - (self.features if self.above else 0)
+        # The last column's newest pixels lie to the right, if it does: the kernel is shut there.
+        self.reach = (before + 1 + ahead) * self.cell - (self.features if ahead else 0)
         self.memory = wave.like.new_zeros((wave.height + self.above) * self.row)
 
     def put(self, front: Front, x: Tensor) -> None:
         """Stores the features `[front.size, features of front.channel]`."""
-        own = front.first * self.down + (front.time + self.above) * self.cell + self.above * self.features
+        own = front.first * self.down + (front.time + self.before) * self.cell + self.above * self.features
         self.memory.as_strided(
             (self.above + 1, front.size, self.groups[front.channel]),
             (self.row - self.features, self.line, 1),

@@ -1,6 +1,7 @@
 """One file per paper; `base` holds what the models share."""
 
 from .base import list_pretrained, load_pretrained
+from .gated import GatedPixelCNN
 from .pixelcnn import PixelCNN
 
-__all__ = ["PixelCNN", "list_pretrained", "load_pretrained"]
+__all__ = ["GatedPixelCNN", "PixelCNN", "list_pretrained", "load_pretrained"]
