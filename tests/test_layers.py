@@ -10,7 +10,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from pixelhelpers.layers import MaskedConv2d, ResidualBlock, channel_groups, raster_mask
+import pixelhelpers as ph
+from pixelhelpers.layers import (
+    DownShiftedConv2d,
+    GatedBlock,
+    MaskedConv2d,
+    ResidualBlock,
+    channel_groups,
+    gate,
+    raster_mask,
+    shift_down,
+)
 
 
 def mask_by_definition(mask_type, inputs, outputs, size, channels):
@@ -19,11 +29,11 @@ def mask_by_definition(mask_type, inputs, outputs, size, channels):
         [group for group, part in enumerate(np.array_split(range(n), channels)) for _ in part]
         for n in (inputs, outputs)
     ]
-    mask = torch.zeros(outputs, inputs, size, size, dtype=torch.bool)
-    middle = size // 2
+    rows, columns = size if isinstance(size, tuple) else (size, size)
+    mask = torch.zeros(outputs, inputs, rows, columns, dtype=torch.bool)
     for o, i, row, column in itertools.product(*(range(n) for n in mask.shape)):
         tap = (row, column, group_of[0][i])
-        own = (middle, middle, group_of[1][o])
+        own = (rows // 2, columns // 2, group_of[1][o])
         mask[o, i, row, column] = tap < own or (mask_type == "B" and tap == own)
     return mask
 
@@ -34,7 +44,7 @@ def random_layers(count=12):
     for _ in range(count):
         channels = chance.choice([1, 1, 3])
         inputs, outputs = (channels * chance.randint(1, 3) for _ in range(2))
-        yield chance.choice("AB"), inputs, outputs, chance.choice([1, 3, 5, 7]), channels
+        yield chance.choice("AB"), inputs, outputs, chance.choice([1, 3, 5, 7, (1, 5), (1, 7), (3, 5)]), channels
 
 
 @pytest.mark.parametrize("setting", list(random_layers()))
@@ -44,7 +54,7 @@ def test_a_masked_convolution_is_a_plain_one_with_the_full_masked_kernel(setting
     mask = mask_by_definition(*setting)
     assert torch.equal(layer.mask.expand_as(mask), mask)
     x = torch.randn(2, setting[1], 6, 5, dtype=torch.float64)
-    plain = F.conv2d(x, layer.weight * mask, layer.bias, padding=setting[3] // 2)
+    plain = F.conv2d(x, layer.weight * mask, layer.bias, padding="same")
     torch.testing.assert_close(layer(x), plain, rtol=1e-12, atol=1e-12)
 
 
@@ -84,6 +94,13 @@ def test_rows_that_are_always_masked_are_never_computed(inputs, outputs, size):
         layer(torch.zeros(2, inputs, 9, 8))
     rows = size // 2 + 1
     assert counter.get_total_flops() == 2 * (2 * 9 * 8) * outputs * inputs * rows * size
+
+
+def test_columns_that_are_always_masked_are_never_computed():
+    layer = MaskedConv2d("B", 2, 3, (1, 7))
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.zeros(2, 2, 9, 8))
+    assert counter.get_total_flops() == 2 * (2 * 9 * 8) * 2 * 3 * 4
 
 
 @pytest.mark.parametrize(
@@ -136,8 +153,9 @@ def test_the_memory_layout_changes_nothing(setting):
     "setting, words",
     [
         (("C", 1, 1, 3), "mask_type is 'C'"),
-        (("A", 1, 1, 4), "kernel_size is 4: give an odd"),
-        (("A", 1, 1, -1), "kernel_size is -1: give an odd"),
+        (("A", 1, 1, 4), "kernel_size is 4: give odd"),
+        (("A", 1, 1, (1, 4)), r"kernel_size is \(1, 4\): give odd"),
+        (("A", 1, 1, -1), "kernel_size is -1: give odd"),
         (("A", 3, 2, 3, 3), "2 features cannot be shared among 3"),
     ],
 )
@@ -189,3 +207,60 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(block(x), block(x))
     block.eval()
     assert torch.equal(block(x), block(x))
+
+
+# -- the two stacks of Gated PixelCNN -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (2, 3), (3, 7), (4, 1), (1, 5)])
+def test_a_down_shifted_convolution_sees_its_row_and_those_above_on_both_sides(rows, columns):
+    seen = ph.receptive_field(DownShiftedConv2d(1, 4, (rows, columns)), at=(5, 5), shape=(1, 9, 11))
+    expected = torch.zeros(9, 11, dtype=torch.bool)
+    expected[6 - rows : 6, 5 - columns // 2 : 6 + columns // 2] = True
+    assert torch.equal(seen, expected)
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 3), (2, 3), (3, 7)])
+def test_a_down_shifted_convolution_steps_row_by_row(rows, columns):
+    torch.manual_seed(0)
+    layer, x = DownShiftedConv2d(3, 4, (rows, columns)).double(), torch.randn(2, 3, 6, 5).double()
+    step = layer.stepper()
+    stepped = torch.cat([step(row) for row in x.split(1, 2)], 2)
+    torch.testing.assert_close(stepped, layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(0, 3), (2, 4), (1, -1)])
+def test_a_down_shifted_kernel_needs_a_middle_column(size):
+    with pytest.raises(ValueError, match="columns odd"):
+        DownShiftedConv2d(1, 1, size)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gate_joins_features_of_one_channel(channels):
+    x = torch.randn(2, 4 * channels, 3, 3, dtype=torch.float64)
+    parts = [part.chunk(2, 1) for part in x.chunk(channels, 1)]
+    expected = torch.cat([value.tanh() * strength.sigmoid() for value, strength in parts], 1)
+    assert torch.equal(gate(x, channels), expected)
+    assert gate(x.contiguous(memory_format=torch.channels_last)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_gated_block_computes_what_the_paper_draws():
+    torch.manual_seed(0)
+    block, label = GatedBlock(4, classes=3).double(), torch.tensor([2, 0])
+    v, h = torch.randn(2, 2, 4, 5, 6).double()
+    padded = F.conv2d(F.pad(v, (1, 1, 1, 0)), block.down.weight, block.down.bias)
+    left = block.across.weight * torch.tensor([1, 1, 0])
+    across = F.conv2d(h, left, block.across.bias, padding=(0, 1)) + block.link(padded)
+    to_v, to_h = block.class_bias(label)[:, :, None, None].split(8, 1)
+
+    def gated(x):
+        return x[:, :4].tanh() * x[:, 4:].sigmoid()
+
+    new_v, new_h = block(v, h, label)
+    torch.testing.assert_close(new_v, gated(padded + to_v), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(new_h, h + block.out(gated(across + to_h)), rtol=1e-12, atol=1e-12)
+
+
+def test_shifting_down_brings_in_zeros_and_never_wraps():
+    x = torch.randn(2, 3, 4, 5)
+    assert torch.equal(shift_down(x)[:, :, 1:], x[:, :, :-1]) and not shift_down(x)[:, :, 0].any()

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import random
 import re
 import shutil
 import warnings
@@ -15,7 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pixelhelpers.models import PixelCNN, load_pretrained
+import pixelhelpers as ph
+from pixelhelpers.layers import gate
+from pixelhelpers.models import GatedPixelCNN, PixelCNN, load_pretrained
 from pixelhelpers.models.base import (
     AutoregressiveModel,
     OwnModule,
@@ -29,9 +32,20 @@ COLOUR = {"levels": 4, "hidden": 12, "blocks": 1, "image_channels": 3}
 CLASSES = {**GREY, "classes": 3}
 
 
-def make(**settings):
+def pixelcnn(**settings):
     torch.manual_seed(0)
     return PixelCNN(**settings).eval()
+
+
+@pytest.fixture(params=[PixelCNN, GatedPixelCNN], ids=lambda kind: kind.__name__)
+def make(request):
+    """Builds a model: a test that asks for it holds of every one."""
+
+    def build(**settings):
+        torch.manual_seed(0)
+        return request.param(**settings).eval()
+
+    return build
 
 
 def draw(model, count=4, height=6, width=5):
@@ -43,7 +57,7 @@ def draw(model, count=4, height=6, width=5):
 
 
 @pytest.mark.parametrize("height, width", [(6, 5), (1, 1), (1, 9)])
-def test_logits_have_a_level_axis_and_the_shape_of_the_images(height, width):
+def test_logits_have_a_level_axis_and_the_shape_of_the_images(make, height, width):
     grey, colour = make(**GREY), make(**COLOUR)
     assert grey(draw(grey, 2, height, width)).shape == (2, 5, height, width)
     assert colour(draw(colour, 2, height, width)).shape == (2, 4, 3, height, width)
@@ -55,14 +69,14 @@ def test_logits_have_a_level_axis_and_the_shape_of_the_images(height, width):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32, torch.float64])
 @pytest.mark.parametrize("settings", [GREY, COLOUR])
-def test_images_of_any_type_give_the_same_likelihood(settings, dtype):
+def test_images_of_any_type_give_the_same_likelihood(make, settings, dtype):
     model = make(**settings)
     x = draw(model)
     assert torch.equal(model(x.to(dtype)), model(x))
     assert torch.equal(model.log_prob(x.to(dtype)), model.log_prob(x))
 
 
-def test_a_model_answers_in_its_own_precision():
+def test_a_model_answers_in_its_own_precision(make):
     model = make(**GREY)
     x = draw(model)
     single = model.log_prob(x)
@@ -72,15 +86,15 @@ def test_a_model_answers_in_its_own_precision():
 
 
 @pytest.mark.parametrize("levels", [2, 3, 256])
-def test_levels_are_scaled_evenly_onto_minus_one_to_one(levels):
-    model = make(levels=levels, hidden=2, blocks=0).double()
+def test_levels_are_scaled_evenly_onto_minus_one_to_one(make, levels):
+    model = make(levels=levels, hidden=2, blocks=1).double()
     x = torch.arange(levels).view(1, 1, 1, levels)
     expected = torch.linspace(-1, 1, levels, dtype=torch.float64)
     torch.testing.assert_close(model.scale(x).flatten(), expected)
 
 
 @pytest.mark.parametrize("settings", [GREY, COLOUR, CLASSES])
-def test_predict_gives_probabilities_and_log_prob_is_their_sum(settings):
+def test_predict_gives_probabilities_and_log_prob_is_their_sum(make, settings):
     model = make(**settings).double()
     x, label = draw(model), 1 if "classes" in settings else None
     predicted = model.predict(x, label)
@@ -94,7 +108,7 @@ def test_predict_gives_probabilities_and_log_prob_is_their_sum(settings):
 
 
 @pytest.mark.parametrize("settings", [GREY, COLOUR])
-def test_log_prob_never_exceeds_zero_even_of_a_model_that_is_certain(settings):
+def test_log_prob_never_exceeds_zero_even_of_a_model_that_is_certain(make, settings):
     model = make(**settings)
     with torch.no_grad():
         for parameter in model.head.parameters():
@@ -103,7 +117,7 @@ def test_log_prob_never_exceeds_zero_even_of_a_model_that_is_certain(settings):
 
 
 @pytest.mark.parametrize("settings", [GREY, COLOUR])
-def test_predict_at_one_value_equals_that_value_of_the_whole_prediction(settings):
+def test_predict_at_one_value_equals_that_value_of_the_whole_prediction(make, settings):
     model = make(**settings).double()
     x = draw(model)
     whole = model.predict(x).pmf()
@@ -114,14 +128,14 @@ def test_predict_at_one_value_equals_that_value_of_the_whole_prediction(settings
 
 
 @pytest.mark.parametrize("settings", [GREY, COLOUR, {**GREY, "dropout": 0.5}])
-def test_an_image_is_scored_the_same_alone_and_in_a_batch(settings):
+def test_an_image_is_scored_the_same_alone_and_in_a_batch(make, settings):
     model = make(**settings).double()
     x = draw(model, 5)
     alone = torch.cat([model.log_prob(image[None]) for image in x])
     torch.testing.assert_close(model.log_prob(x), alone)
 
 
-def test_the_likelihood_of_a_constant_model_is_known():
+def test_the_likelihood_of_a_constant_model_is_known(make):
     model = make(**GREY).double()
     for parameter in model.head.parameters():
         nn.init.zeros_(parameter)
@@ -130,20 +144,20 @@ def test_the_likelihood_of_a_constant_model_is_known():
     torch.testing.assert_close(model.log_prob(x), expected)
 
 
-def test_gradients_reach_every_parameter():
+def test_gradients_reach_every_parameter(make):
     model = make(**CLASSES)
     model.log_prob(draw(model, 20), torch.arange(20) % 3).sum().backward()
     assert all(parameter.grad.any() for parameter in model.parameters())
 
 
-def test_the_order_is_raster_then_channel():
+def test_the_order_is_raster_then_channel(make):
     assert make(**GREY).order((1, 2, 3)).tolist() == [[[0, 1, 2], [3, 4, 5]]]
     assert make(**COLOUR).order((3, 1, 2)).tolist() == [[[0, 3]], [[1, 4]], [[2, 5]]]
     assert torch.equal(make(**COLOUR).order((2, 3)), make(**COLOUR).order((3, 2, 3)))
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 3, 6, 5), (4, 1, 6)])
-def test_images_of_another_shape_are_refused(shape):
+def test_images_of_another_shape_are_refused(make, shape):
     with pytest.raises(ValueError, match=r"images have shape .*: give \[N, 1, height, width\]"):
         make(**GREY)(torch.zeros(shape, dtype=torch.long))
 
@@ -165,10 +179,69 @@ def test_bad_settings_are_refused(setting, words):
         PixelCNN(**setting)
 
 
+@pytest.mark.parametrize(
+    "setting, words",
+    [
+        ({"levels": 1}, "levels is 1: give at least 2"),
+        ({"blocks": 0}, "blocks is 0: give at least 1"),
+        ({"hidden": 0}, "hidden is 0"),
+        ({"hidden": 8, "image_channels": 3}, "hidden is 8: give a multiple of 3"),
+    ],
+)
+def test_bad_settings_of_a_gated_model_are_refused(setting, words):
+    with pytest.raises(ValueError, match=words):
+        GatedPixelCNN(**setting)
+
+
+def random_gated(number):
+    chance = random.Random(number)
+    channels = chance.choice((1, 2, 3))
+    torch.manual_seed(number)
+    return GatedPixelCNN(
+        levels=chance.randint(2, 6),
+        image_channels=channels,
+        classes=chance.choice((None, 3)),
+        hidden=channels * chance.randint(1, 6),
+        blocks=chance.randint(1, 4),
+        dropout=chance.choice((0.0, 0.5)),
+    )
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_gated_models_are_causal_in_space_and_colour(number):
+    model = random_gated(number)
+    ph.check_causal(model, (model.image_channels, 5, 6))
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_probabilities_of_a_gated_model_sum_to_one_in_every_class(number):
+    model = random_gated(number)
+    shape = {1: (1, 2, 2), 2: (2, 1, 2), 3: (3, 1, 1)}[model.image_channels]
+    for label in range(model.classes or 1):
+        total = ph.total_probability(model, shape, model.levels, None if model.classes is None else label)
+        assert math.isclose(total, 1, rel_tol=1e-9)
+
+
+def test_a_vertical_stack_that_is_not_shifted_down_is_caught(monkeypatch):
+    monkeypatch.setattr("pixelhelpers.models.gated.shift_down", lambda x: x)
+    model = random_gated(0)
+    with pytest.raises(ph.CausalityError, match="too far to the right|type B"):
+        ph.check_causal(model, (model.image_channels, 5, 6))
+
+
+def test_gates_that_mix_colours_are_caught(monkeypatch):
+    torch.manual_seed(0)
+    model = GatedPixelCNN(levels=4, image_channels=3, hidden=6, blocks=1)
+    ph.check_causal(model, (3, 3, 3))
+    monkeypatch.setattr("pixelhelpers.layers.gate", lambda x, image_channels=1: gate(x))
+    with pytest.raises(ph.CausalityError, match="channel"):
+        ph.check_causal(model, (3, 3, 3))
+
+
 # -- labels ---------------------------------------------------------------------------------------
 
 
-def test_labels_act_and_come_as_one_number_or_one_per_image():
+def test_labels_act_and_come_as_one_number_or_one_per_image(make):
     model = make(**CLASSES)
     x = draw(model, 3)
     one = model.log_prob(x, 2)
@@ -190,7 +263,7 @@ def test_labels_act_and_come_as_one_number_or_one_per_image():
         (1.0, "label has type torch.float32"),
     ],
 )
-def test_wrong_labels_are_refused(label, words):
+def test_wrong_labels_are_refused(make, label, words):
     model = make(**CLASSES)
     x = draw(model)
     for ask in (model, model.predict, model.log_prob):
@@ -198,7 +271,7 @@ def test_wrong_labels_are_refused(label, words):
             ask(x, label)
 
 
-def test_a_label_for_a_model_without_classes_is_refused():
+def test_a_label_for_a_model_without_classes_is_refused(make):
     model = make(**GREY)
     for ask in (model, model.predict, model.log_prob):
         with pytest.raises(ValueError, match=r"built without classes: leave it out"):
@@ -209,7 +282,7 @@ def test_a_label_for_a_model_without_classes_is_refused():
 
 
 def test_as_model_keeps_models_and_wraps_modules():
-    model = make(**GREY)
+    model = pixelcnn(**GREY)
     assert as_model(model) is model
     own = as_model(nn.Conv2d(1, 5, 1), levels=5, shape=(6, 6))
     assert isinstance(own, OwnModule) and (own.levels, own.image_size) == (5, 6)
@@ -231,7 +304,7 @@ def test_as_model_refuses_what_is_no_module_and_what_gives_other_shapes():
     with pytest.raises(TypeError, match=r"model is a function: give a torch.nn.Module"):
         as_model(lambda x: x)
     with pytest.raises(ValueError, match=r"Conv2d maps images \(4, 1, 6, 5\) to \(4, 7, 6, 5\)"):
-        as_model(nn.Conv2d(1, 7, 1), levels=5).log_prob(draw(make(**GREY)))
+        as_model(nn.Conv2d(1, 7, 1), levels=5).log_prob(draw(pixelcnn(**GREY)))
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -239,7 +312,7 @@ def test_as_model_refuses_what_is_no_module_and_what_gives_other_shapes():
 
 @pytest.fixture
 def folder(tmp_path):
-    make(**GREY).save_pretrained(tmp_path / "saved")
+    pixelcnn(**GREY).save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
 
 
@@ -248,14 +321,14 @@ def edit(path: Path, **changes):
 
 
 @pytest.mark.parametrize("settings", [GREY, COLOUR, CLASSES, {**GREY, "dropout": 0.3}])
-def test_a_saved_model_comes_back_bit_by_bit_in_silence(settings, tmp_path, capfd):
+def test_a_saved_model_comes_back_bit_by_bit_in_silence(make, settings, tmp_path, capfd):
     model = make(image_size=9, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.train().save_pretrained(tmp_path / "made" / "on the way")
-        again = PixelCNN.from_pretrained(str(tmp_path / "made" / "on the way"))
+        again = type(model).from_pretrained(str(tmp_path / "made" / "on the way"))
     assert capfd.readouterr() == ("", "")
-    assert type(again) is PixelCNN and again.settings == model.settings and not again.training
+    assert type(again) is type(model) and again.settings == model.settings and not again.training
     assert again.image_size == 9 and again.card is None
     weights = model.state_dict()
     assert weights.keys() == again.state_dict().keys()
@@ -289,7 +362,7 @@ def test_settings_given_as_numpy_numbers_are_saved(tmp_path):
 
 
 def test_a_memory_layout_does_not_stop_saving(tmp_path):
-    model = make(**GREY).to(memory_format=torch.channels_last)
+    model = pixelcnn(**GREY).to(memory_format=torch.channels_last)
     model.save_pretrained(tmp_path)
     weights = PixelCNN.from_pretrained(tmp_path).state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
@@ -304,7 +377,7 @@ def test_a_write_that_fails_leaves_the_old_files_whole(folder, step, monkeypatch
 
     monkeypatch.setattr(os, step, full_disk)
     with pytest.raises(OSError, match="No space left"):
-        make(**COLOUR).save_pretrained(folder)
+        pixelcnn(**COLOUR).save_pretrained(folder)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(folder / "model.safetensors", b"other")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -11,10 +11,12 @@ import pixelhelpers as ph
 from pixelhelpers.sampling import draw
 from pixelhelpers.wavefront import Wavefront
 
+MODELS = pytest.mark.parametrize("kind", [ph.PixelCNN, ph.GatedPixelCNN], ids=lambda kind: kind.__name__)
 
-def small(levels=4, size=5, seed=0, **keywords):
+
+def small(kind=ph.PixelCNN, levels=4, size=5, seed=0, **keywords):
     torch.manual_seed(seed)
-    return ph.PixelCNN(levels=levels, hidden=12, blocks=2, image_size=size, **keywords).double().eval()
+    return kind(levels=levels, hidden=12, blocks=2, image_size=size, **keywords).double().eval()
 
 
 def sample(model, count, **keywords):
@@ -107,9 +109,10 @@ def test_without_a_seed_the_global_generator_decides():
 METHODS = ("naive", "cropped", "cached", "fixed-point")
 
 
+@MODELS
 @pytest.mark.parametrize("seed", range(20))
-def test_all_methods_give_equal_images_whatever_the_batch(seed):
-    model = small(seed=seed, image_channels=1 + 2 * (seed % 2), classes=3 if seed % 3 == 0 else None)
+def test_all_methods_give_equal_images_whatever_the_batch(kind, seed):
+    model = small(kind, seed=seed, image_channels=1 + 2 * (seed % 2), classes=3 if seed % 3 == 0 else None)
     label = None if model.classes is None else torch.tensor([2, 0, 1])
     naive = sample(model, 3, shape=(4, 7), seed=seed, method="naive", label=label)
     for method in METHODS[1:]:
@@ -118,22 +121,24 @@ def test_all_methods_give_equal_images_whatever_the_batch(seed):
         assert torch.equal(naive[:1], first), method
 
 
+@MODELS
 @pytest.mark.parametrize("method", METHODS[1:])
 @pytest.mark.parametrize(
     "keywords",
     [{"temperature": 0.4}, {"top_p": 0.7}, {"temperature": 1.7, "top_p": 0.9}, {"greedy": True}],
     ids=str,
 )
-def test_all_methods_steer_alike(method, keywords):
-    model = small(levels=6)
+def test_all_methods_steer_alike(kind, method, keywords):
+    model = small(kind, levels=6)
     naive = sample(model, 3, seed=1, method="naive", **keywords)
     assert torch.equal(naive, sample(model, 3, seed=1, method=method, **keywords))
     assert not torch.equal(naive, sample(model, 3, seed=1))
 
 
+@MODELS
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_all_methods_complete_alike(method, capsys):
-    model = small(levels=8, image_channels=3)
+def test_all_methods_complete_alike(kind, method, capsys):
+    model = small(kind, levels=8, image_channels=3)
     given = torch.randint(0, 8, (3, 3, 5, 5), dtype=torch.uint8)
     for seed in range(4):
         known = torch.rand(3, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) < seed / 3
@@ -143,9 +148,10 @@ def test_all_methods_complete_alike(method, capsys):
         assert torch.equal(naive[known], given[known])
 
 
+@MODELS
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (40, 33)])
-def test_any_size_can_be_drawn(shape):
-    model = small(size=6)
+def test_any_size_can_be_drawn(kind, shape):
+    model = small(kind, size=6)
     assert torch.equal(sample(model, 2, shape=shape, seed=0), sample(model, 2, shape=shape, seed=0, method="cropped"))
 
 
@@ -164,12 +170,13 @@ def test_in_single_precision_images_part_only_at_the_edge_of_a_level():
             assert (cdf - uniform[image, 0, row, column]).abs().min() < 1e-4
 
 
-def test_cached_does_each_values_work_once():
+@MODELS
+def test_cached_does_each_values_work_once(kind):
     """The multiply-adds of drawing an image are those of one forward pass over it."""
     from torch.utils.flop_counter import FlopCounterMode
 
     for channels in (1, 3):
-        model = ph.PixelCNN(levels=8, hidden=24, blocks=3, image_channels=channels).eval()
+        model = kind(levels=8, hidden=24, blocks=3, image_channels=channels).eval()
         with FlopCounterMode(display=False) as one_pass, torch.no_grad():
             model(torch.zeros(2, channels, 12, 12, dtype=torch.uint8))
         with FlopCounterMode(display=False) as drawing:
@@ -250,10 +257,11 @@ def test_naive_costs_one_whole_forward_pass_per_value(channels):
     assert shapes == [(2, channels, 3, 4)] * (12 * channels)
 
 
-def test_labels_reach_the_images_that_they_belong_to():
-    model = small(classes=2)
+@MODELS
+def test_labels_reach_the_images_that_they_belong_to(kind):
+    model = small(kind, classes=2)
     with torch.no_grad():
-        model.class_bias.weight[1] += 5
+        (model.class_bias if kind is ph.PixelCNN else model.blocks[0].class_bias).weight[1] += 5
     both = sample(model, 4, seed=0, label=torch.tensor([0, 1, 0, 1]))
     zeros, ones = sample(model, 4, seed=0, label=0), sample(model, 4, seed=0, label=1)
     assert torch.equal(both[::2], zeros[::2]) and torch.equal(both[1::2], ones[1::2])

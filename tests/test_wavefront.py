@@ -51,12 +51,13 @@ def test_a_front_sees_earlier_fronts_only():
 
 def architectures():
     chance = random.Random(0)
-    for number in range(12):
+    for number in range(24):
         yield {
-            "image_channels": (channels := chance.choice((1, 1, 3))),
+            "kind": ("PixelCNN", "GatedPixelCNN")[number % 2],
+            "image_channels": chance.choice((1, 1, 3)),
             "levels": chance.randint(2, 9),
-            "hidden": 2 * chance.randint(channels, 9),
-            "blocks": chance.randint(0, 4),
+            "hidden": 6 * chance.randint(1, 3),
+            "blocks": chance.randint(number % 2, 4),
             "classes": chance.choice((None, 3)),
             "shape": (chance.randint(1, 9), chance.randint(1, 9)),
             "count": chance.randint(1, 4),
@@ -87,7 +88,7 @@ def test_stepping_equals_forward(architecture, dtype, tolerance):
     height, width = architecture.pop("shape")
     count, number = architecture.pop("count"), architecture.pop("number")
     torch.manual_seed(number)
-    model = ph.PixelCNN(**architecture).to(dtype).eval()
+    model = getattr(ph, architecture.pop("kind"))(**architecture).to(dtype).eval()
     images = torch.randint(0, model.levels, (count, model.image_channels, height, width), dtype=torch.uint8)
     label = None if model.classes is None else torch.randint(0, model.classes, (count,))
     stepped, whole = step_through(model, images, label)

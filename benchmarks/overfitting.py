@@ -1,0 +1,121 @@
+"""What helps against overfitting: each cure against none, on 500 training images.
+
+    python benchmarks/overfitting.py
+    python benchmarks/overfitting.py --data digits --case dropout     # this one again
+
+Every run of PixelCNN has the same images, the same number of epochs and the same schedule; only early stopping
+ends before. One strength of each cure, not tuned. Written down are both curves of `fit` (its training score is
+the mean while learning, so with dropout or shifts it is that of the harder task), and the scores of the best and
+of the last averaged weights on the 500 training images as they are, on 500 validation images, by which the best
+are chosen, and on 500 test images, by which nothing is. Finished runs are kept in overfitting.json beside this
+file: start it again and it goes on with the missing ones.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+import pixelhelpers as ph
+
+CASES = {
+    "no cure": {},
+    "early stopping": {"patience": 5},
+    "dropout": {"dropout": 0.3},
+    "weight decay": {"weight_decay": 1.0},
+    "small shifts": {"augment": partial(ph.data.random_shift, most=1)},
+}
+DATA = ("fashion-mnist", "digits")
+SEEDS = (0, 1)
+MODEL = {"hidden": 64, "blocks": 5}
+BUDGET = {"epochs": 50, "batch_size": 16, "lr": 2e-3, "precision": "bf16"}
+COUNT = 500
+RESULT = Path(__file__).with_suffix(".json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures cures against overfitting.")
+    parser.add_argument("--data", choices=DATA, help="only these images")
+    parser.add_argument("--case", choices=CASES, help="only this case, and again if it is already there")
+    options = parser.parse_args()
+    setting = {"model": MODEL, "budget": BUDGET, "training_images": COUNT}
+    result = setting | {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
+        "device": ph.default_device().type,
+        "runs": [],
+    }
+    if RESULT.exists():
+        known = json.loads(RESULT.read_text(encoding="utf-8"))
+        if all(known[name] == value for name, value in setting.items()):
+            result["runs"] = known["runs"]
+    names = [options.data] if options.data else DATA
+    cases = [options.case] if options.case else CASES
+    if options.case:
+        result["runs"] = [run for run in result["runs"] if run["case"] not in cases or run["data"] not in names]
+    for seed in SEEDS:
+        for name in names:
+            for case in cases:
+                if not any((run["data"], run["case"], run["seed"]) == (name, case, seed) for run in result["runs"]):
+                    result["runs"].append({"data": name, "case": case, "seed": seed, **train(name, case, seed)})
+                    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_table(result["runs"])
+
+
+def train(name: str, case: str, seed: int) -> dict:
+    images = few(ph.load_images(name, fallback=False))
+    options = dict(CASES[case])
+    torch.manual_seed(seed)
+    model = ph.PixelCNN(**MODEL, dropout=options.pop("dropout", 0.0))
+    with tempfile.TemporaryDirectory() as folder:
+        history = ph.fit(model, images, **BUDGET, **options, seed=seed, folder=folder)
+        state = load_file(Path(folder) / "last.safetensors")
+    last = copy.deepcopy(model)
+    last.load_state_dict({key: state[f"average.module.{key}"] for key in last.state_dict()})
+    curves = {key: [round(row[key], 4) for row in history] for key in ("train", "valid")}
+    best = curves["valid"].index(min(curves["valid"]))
+    return {
+        "steps": history[-1]["step"],
+        "seconds": round(history[-1]["seconds"]),
+        **curves,
+        "best": {"epoch": best + 1, **scores(model, images)},
+        "last": {"epoch": len(history), **scores(last, images)},
+    }
+
+
+def few(images: ph.Images) -> ph.Images:
+    parts = {part: getattr(images, part)[:COUNT] for part in ("train", "valid", "test")}
+    labels = {f"{part}_labels": getattr(images, f"{part}_labels")[:COUNT] for part in parts}
+    return replace(images, **parts, **labels)
+
+
+def scores(model: torch.nn.Module, images: ph.Images) -> dict[str, float]:
+    return {part: round(ph.evaluate(model, getattr(images, part)), 4) for part in ("train", "valid", "test")}
+
+
+def print_table(runs: list[dict]) -> None:
+    """Bits per dimension, means over the seeds."""
+    for name in DATA:
+        print(f"\n{name:16} steps | best at  train  valid   test | last: train  valid   test")
+        for case in CASES:
+            same = [run for run in runs if (run["data"], run["case"]) == (name, case)]
+            if same:
+                columns = [
+                    f"{statistics.mean(run[which][part] for run in same):7.3f}"
+                    for which in ("best", "last")
+                    for part in ("train", "valid", "test")
+                ]
+                epoch = statistics.mean(run["best"]["epoch"] for run in same)
+                steps = statistics.mean(run["steps"] for run in same)
+                print(f"{case:16}{steps:6.0f} | {epoch:8.1f}{''.join(columns[:3])} |     {''.join(columns[3:])}")
+
+
+if __name__ == "__main__":
+    main()
