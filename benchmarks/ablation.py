@@ -4,7 +4,7 @@
 
 Four networks of equally many weights that act: one stack of masked convolutions or two stacks without a
 blind spot, a ReLU or a gate. All are trained for the same time: each gets as many images as it can take while
-the network with everything takes 16,000, by the speeds that are measured first, in turn. Three seeds each,
+the network with everything takes 10,000, by the speeds that are measured first, in turn. Three seeds each,
 scored on 2,000 validation images. Finished runs are kept in ablation.json beside this file: start it again
 and it goes on with the missing ones. Speeds are measured once; leave the machine idle meanwhile.
 """
@@ -28,7 +28,7 @@ from pixelhelpers.layers import gate, shift_down
 RESULT = Path(__file__).with_suffix(".json")
 DATA = ("fashion-mnist", "digits")
 SEEDS = (0, 1, 2)
-IMAGES = 16_000  # that the network with two gated stacks is trained on
+IMAGES = 10_000  # that the network with two gated stacks is trained on
 BLOCKS = 4
 HIDDEN = {(1, False): 84, (1, True): 62, (2, False): 65, (2, True): 45}  # (stacks, gated): equally many weights
 

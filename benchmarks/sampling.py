@@ -1,7 +1,8 @@
 """What it costs to draw images, by each method, for several models, batches and image sizes.
 
-    python benchmarks/sampling.py            measures, writes sampling.json, sampling.png and README's table
-    python benchmarks/sampling.py --profile  measures again only where the time of method "cached" goes
+    python benchmarks/sampling.py                        measures, writes sampling.json, .png and README's table
+    python benchmarks/sampling.py --model GatedPixelCNN  measures this class only and keeps the rest of the record
+    python benchmarks/sampling.py --profile              measures only where the time of method "cached" goes
 
 Times are given as ratios only: to one forward pass over the same batch (one of many in a row), and to the
 method "naive". All methods are run in turn, several times over, and the median of each turn's ratio is
@@ -26,7 +27,8 @@ import torch
 
 import pixelhelpers as ph
 
-MODELS = ((64, 5), (128, 7))
+MODELS = (("PixelCNN", 64, 5), ("PixelCNN", 128, 7), ("GatedPixelCNN", 80, 6))
+PROFILED = MODELS[1]  # also drawn, and measured at all sides
 BATCHES = (1, 16, 64, 256)
 SIDES = (14, 28, 56)
 ROUNDS = 5
@@ -36,15 +38,21 @@ README = FILE.parents[1] / "README.md"
 MARKS = ("<!-- table of benchmarks/sampling.py -->\n", "<!-- end of table -->\n")
 
 
-def build(hidden: int, blocks: int) -> ph.PixelCNN:
+def build(kind: str, hidden: int, blocks: int) -> ph.models.base.AutoregressiveModel:
     """The shipped weights where they have this size, else random ones; in the layout that is faster."""
-    shipped = ph.load_pretrained("pixelcnn-fashion-mnist")
-    if (shipped.settings["hidden"], shipped.settings["blocks"]) == (hidden, blocks):
-        model = shipped
+    for name in ph.list_pretrained():
+        model = ph.load_pretrained(name)
+        size = (type(model).__name__, model.settings.get("hidden"), model.settings.get("blocks"))
+        if model.card["data"] == "fashion-mnist" and size == (kind, hidden, blocks):
+            break
     else:
         torch.manual_seed(0)
-        model = ph.PixelCNN(hidden=hidden, blocks=blocks)
+        model = getattr(ph, kind)(hidden=hidden, blocks=blocks)
     return model.eval().to(memory_format=torch.channels_last)
+
+
+def some_label(model) -> int | None:
+    return None if model.classes is None else 0
 
 
 def seconds(work) -> float:
@@ -76,23 +84,24 @@ def peak_memory(work) -> float | None:
     return round(status("VmHWM") - before, 1)
 
 
-def forward_of(model: ph.PixelCNN, batch: int, side: int, calls: int):
+def forward_of(model, batch: int, side: int, calls: int):
     images = torch.randint(0, 256, (batch, 1, side, side), dtype=torch.uint8)
 
     def forward() -> None:
         with torch.inference_mode():
             for _ in range(calls):
-                model(images)
+                model(images, some_label(model))
 
     return forward
 
 
-def draw_with(model: ph.PixelCNN, batch: int, side: int, method: str, known: torch.Tensor | None = None):
+def draw_with(model, batch: int, side: int, method: str, known: torch.Tensor | None = None):
     given = None if known is None else torch.zeros(batch, 1, side, side, dtype=torch.uint8)
 
     def draw() -> None:
         with contextlib.redirect_stdout(None):  # a line says that known pixels come after unknown ones
-            ph.sample(model, batch, method=method, shape=(side, side), given=given, known=known, seed=0, progress=False)
+            keywords = {"given": given, "known": known, "label": some_label(model), "seed": 0, "progress": False}
+            ph.sample(model, batch, method=method, shape=(side, side), **keywords)
 
     return draw
 
@@ -115,7 +124,7 @@ def median_ratio(of: list[float], to: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(of, to, strict=True))
 
 
-def measure(model: ph.PixelCNN, batch: int, side: int) -> dict:
+def measure(model, batch: int, side: int) -> dict:
     """All methods at one size."""
     once = forward_of(model, batch, side, calls=1)
     once()
@@ -151,7 +160,7 @@ def measure(model: ph.PixelCNN, batch: int, side: int) -> dict:
     }
 
 
-def growth(model: ph.PixelCNN, batch: int) -> dict:
+def growth(model, batch: int) -> dict:
     """How the time of one method grows with the side, in turn at all sides; 1 at the smallest."""
     result = {}
     for method, pixels in (("naive", 8), ("cached", None)):
@@ -168,7 +177,7 @@ def growth(model: ph.PixelCNN, batch: int) -> dict:
     return {"batch": batch} | result
 
 
-def profile(model: ph.PixelCNN, batch: int) -> dict[str, float]:
+def profile(model, batch: int) -> dict[str, float]:
     """Shares of the time of method "cached": what PyTorch's operators take by themselves, and the rest."""
     kinds = {
         "products": ("mm", "addmm_"),
@@ -209,7 +218,8 @@ def table(result: dict) -> str:
             passes = row["in_forward_passes"]
             cells = [f"{passes[name]:.0f}" if name in passes else "–" for name in ("naive", "cropped", "fixed-point")]
             lines.append(
-                f"| hidden {row['hidden']}, {row['blocks']} blocks | {row['batch']} | {' | '.join(cells)} | "
+                f"| {row['class']}, hidden {row['hidden']}, {row['blocks']} blocks | {row['batch']} | "
+                f"{' | '.join(cells)} | "
                 f"**{passes['cached']:.1f}** | {row['faster_than_naive']['cached']:.0f}× | "
                 f"{memory_in_words(row['peak_memory_MB'])} |"
             )
@@ -219,7 +229,7 @@ def table(result: dict) -> str:
 def figure(result: dict):
     """Left: the methods at 28 x 28 pixels. Right: growth with the side."""
     fig, (left, right) = ph.plots.subplots(1, 2, size=(9, 3.6))
-    hidden, blocks = MODELS[-1]
+    kind, hidden, blocks = PROFILED
     rows = [row for row in result["sizes"] if row["side"] == 28 and row["hidden"] == hidden]
     for name in ("naive", "cropped", "fixed-point", "cached"):
         points = [(row["batch"], row["in_forward_passes"][name]) for row in rows if name in row["in_forward_passes"]]
@@ -229,7 +239,7 @@ def figure(result: dict):
     )
     left.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
     left.minorticks_off()
-    left.set_title(f"28 x 28 pixels, hidden {hidden}, {blocks} blocks")
+    left.set_title(f"28 x 28 pixels, {kind}, hidden {hidden}, {blocks} blocks")
     left.legend(ncols=2, loc="upper center")
     for row in result["growth"]:
         for name in ("naive", "cached"):
@@ -246,32 +256,32 @@ def figure(result: dict):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", action="store_true", help="only say where the time of the cached method goes")
+    parser.add_argument("--model", choices=sorted({kind for kind, *_ in MODELS}), help="measure this class only")
     arguments = parser.parse_args()
-    if arguments.profile:
+    result = {"machine": "", "sizes": [], "growth": [], "profile": []}
+    if arguments.profile or arguments.model:
         result = json.loads(FILE.with_suffix(".json").read_text(encoding="utf-8"))
-        result["profile"] = [profile(build(*MODELS[-1]), batch) for batch in (1, 64)]
-        print(json.dumps(result["profile"], indent=2))
-        write(result)
-        return
-    result = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
-        "sizes": [],
-        "growth": [],
-        "profile": [],
-    }
-    for hidden, blocks in MODELS:
-        model = build(hidden, blocks)
-        for side in SIDES:
+    result["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    for kind, hidden, blocks in MODELS:
+        if arguments.profile or arguments.model not in (None, kind):
+            continue
+        model = build(kind, hidden, blocks)
+        size = {"class": kind, "hidden": hidden, "blocks": blocks}
+        result["sizes"] = [row for row in result["sizes"] if not size.items() <= row.items()]
+        for side in SIDES if (kind, hidden, blocks) == PROFILED else (28,):
             for batch in BATCHES:
-                row = {"hidden": hidden, "blocks": blocks} | measure(model, batch, side)
+                row = size | measure(model, batch, side)
                 result["sizes"].append(row)
                 print(
-                    f"hidden {hidden:3}, {blocks} blocks, side {side}, batch {batch:3}, in forward passes: "
+                    f"{kind}, hidden {hidden:3}, {blocks} blocks, side {side}, batch {batch:3}, in forward passes: "
                     + ", ".join(f"{name} {value:.1f}" for name, value in row["in_forward_passes"].items()),
                     flush=True,
                 )
-    result["growth"] = [growth(model, batch) for batch in (1, 64)]
-    result["profile"] = [profile(model, batch) for batch in (1, 64)]
+    if arguments.profile or arguments.model in (None, PROFILED[0]):
+        model = build(*PROFILED)
+        result["profile"] = [profile(model, batch) for batch in (1, 64)]
+        if not arguments.profile:
+            result["growth"] = [growth(model, batch) for batch in (1, 64)]
     write(result)
     print(table(result))
 

@@ -95,12 +95,14 @@ def test_stepping_equals_forward(architecture, dtype, tolerance):
     assert (stepped - whole).abs().max() < tolerance
 
 
-def test_stepping_equals_forward_for_shipped_weights():
-    model = ph.load_pretrained("pixelcnn-digits")
+@pytest.mark.parametrize("name", ph.list_pretrained())
+def test_stepping_equals_forward_for_shipped_weights(name):
+    model = ph.load_pretrained(name)
     images = ph.load_images("digits").test[:4]
-    stepped, whole = step_through(model, images)
+    label = None if model.classes is None else torch.arange(4)
+    stepped, whole = step_through(model, images, label)
     assert (stepped - whole).abs().max() < 5e-4
-    stepped, whole = step_through(model.double(), images)
+    stepped, whole = step_through(model.double(), images, label)
     assert (stepped - whole).abs().max() < 1e-9
 
 

@@ -1,0 +1,96 @@
+"""Typical answers to the exercises of notebook 08: each wrong one is named for what it is."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pixelhelpers.exercises import check_posterior, check_rows_above
+
+
+def verdict(capsys, check, answer) -> str:
+    check(answer)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check", [check_rows_above, check_posterior])
+@pytest.mark.parametrize("stub", [None, ..., lambda *arguments: None, lambda *arguments: ...])
+def test_unsolved_stub_gets_a_friendly_line(capsys, check, stub):
+    assert verdict(capsys, check, stub).startswith("✎ Not solved yet")
+
+
+def convolved(above, below=0, left=None, right=None, roll=0):
+    """A convolution padded by so many rows and columns, given the kernel's rows and columns."""
+
+    def answer(x, weight):
+        rows, columns = weight.shape[2:]
+        sides = [columns // 2 if side is None else side(columns) for side in (left, right)]
+        padding = (*sides, above(rows), below(rows) if callable(below) else below)
+        return F.conv2d(F.pad(x.roll(roll, 2), padding), weight)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        convolved(lambda rows: rows, -1),
+        lambda x, w: F.conv2d(F.pad(x, (w.shape[3] // 2, w.shape[3] // 2, w.shape[2], 0)), w)[:, :, :-1],
+    ],
+)
+def test_rows_above_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_rows_above, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (convolved(lambda rows: rows - 1), "sees its own row"),
+        (convolved(lambda rows: (rows - 1) // 2, lambda rows: rows // 2), "centred on the output's row"),
+        (convolved(lambda rows: rows + 1, -2), "moved down twice"),
+        (convolved(lambda rows: rows - 1, roll=1), "torch.roll wraps"),
+        (lambda x, w: convolved(lambda rows: rows - 1)(x, w).roll(1, 2), "torch.roll wraps"),
+        (convolved(lambda rows: rows, -1, lambda columns: columns - 1, lambda columns: 0), "to the right are not seen"),
+        (convolved(lambda rows: -1, lambda rows: rows), "rows below"),
+        (convolved(lambda rows: rows), "as many rows and columns as came in"),
+        (lambda x, w: [x], "you return list"),
+        (lambda x, w: 2 * convolved(lambda rows: rows, -1)(x, w), "single bright pixel"),
+        (lambda x, w: F.conv2d(x, w[0]), "raised RuntimeError"),
+    ],
+)
+def test_rows_above_names_the_mistake(capsys, answer, words):
+    assert words in verdict(capsys, check_rows_above, answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda ll, prior: (ll + prior.log()).softmax(1),
+        lambda ll, prior: torch.exp(ll + prior.log() - (ll + prior.log()).logsumexp(1, keepdim=True)),
+        lambda ll, prior: (
+            (ll - ll.amax(1, keepdim=True)).exp() * prior / ((ll - ll.amax(1)[:, None]).exp() @ prior)[:, None]
+        ),
+    ],
+)
+def test_posterior_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_posterior, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda ll, prior: ll.exp() * prior / (ll.exp() * prior).sum(1, keepdim=True), "holds NaN"),
+        (lambda ll, prior: ll.exp() * prior, "add up to 0"),
+        (lambda ll, prior: ll.softmax(1), "prior does not act"),
+        (lambda ll, prior: (ll + prior).softmax(1), "add its logarithm"),
+        (lambda ll, prior: (ll * prior).softmax(1), "logarithms add"),
+        (lambda ll, prior: ll.softmax(1) * prior, "normalise last"),
+        (lambda ll, prior: (ll + prior.log()).softmax(0), "over the images"),
+        (lambda ll, prior: (ll + prior.log()).log_softmax(1), "These are logarithms"),
+        (lambda ll, prior: (ll + prior.log()).argmax(1), "one probability per image and class"),
+        (lambda ll, prior: torch.ones(5, 3) / 3, "not the probabilities"),
+        (lambda ll, prior: torch.ones(5, 3), "add up to 3"),
+        (lambda ll, prior: ll / 0 + None, "raised TypeError"),
+    ],
+)
+def test_posterior_names_the_mistake(capsys, answer, words):
+    assert words in verdict(capsys, check_posterior, answer)

@@ -1,0 +1,88 @@
+"""What must hold of the weights that come with the package: whole, small, honest, and as good as their records say."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import pixelhelpers as ph
+from pixelhelpers.models.base import PRETRAINED
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+NAMES = ph.list_pretrained()
+
+
+def some_images(data: str) -> ph.Images:
+    try:
+        return ph.load_images(data, download=False, fallback=False)
+    except ph.DataError as error:
+        pytest.skip(f"needs {data} in $PIXELHELPERS_DATA or data/: {error}")
+
+
+def test_every_model_has_weights_for_clothes_and_for_digits():
+    assert {name.partition("-")[2] for name in NAMES} == {"fashion-mnist", "digits"}
+    assert {name.partition("-")[0] for name in NAMES} == {"pixelcnn", "gated"}
+    assert len(NAMES) == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_small_and_have_a_record(name):
+    assert (PRETRAINED / name / "model.safetensors").stat().st_size <= 4_000_000
+    model = ph.load_pretrained(name)
+    card = model.card
+    assert card["data"] == name.partition("-")[2]
+    assert card["parameters"] == sum(weight.numel() for weight in model.parameters())
+    assert f"--model {name.partition('-')[0]} " in card["command"] and "/" not in card["command"].replace("runs/", "")
+    assert [row["epoch"] for row in card["epochs"]] == list(range(1, len(card["epochs"]) + 1))
+    assert abs(card["test_bits_per_dim"] - min(row["valid"] for row in card["epochs"])) < 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_readme_shows_the_recorded_scores(name):
+    card = ph.load_pretrained(name).card
+    row = re.search(rf"^\| `{name}`.*", README, re.MULTILINE)[0]
+    assert f"| {card['parameters']:,} |" in row and f"**{card['test_bits_per_dim']:.3f}**" in row
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_score_what_their_record_says(name):
+    model = ph.load_pretrained(name)
+    images = some_images(model.card["data"])
+    score = ph.evaluate(model, images.test[:300], images.test_labels[:300])
+    assert score == pytest.approx(model.card["test_bits_per_dim"], abs=0.06)
+
+
+def test_the_gated_model_is_better_than_the_plain_one():
+    gated, plain = (ph.load_pretrained(f"{kind}-fashion-mnist").card for kind in ("gated", "pixelcnn"))
+    assert gated["test_bits_per_dim"] < min(plain["test_bits_per_dim"], 2.88)
+
+
+@pytest.mark.parametrize("name", ["gated-fashion-mnist", "gated-digits"])
+def test_probabilities_of_the_shipped_gated_model_sum_to_one_in_every_class(name):
+    """Over all 65,536 images of two pixels, with all 256 levels."""
+    model = ph.load_pretrained(name)
+    for label in (0, 9) if name == "gated-digits" else range(10):
+        assert ph.total_probability(model, (1, 2), levels=256, label=label) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["gated-fashion-mnist", "gated-digits"])
+def test_the_shipped_gated_model_is_causal_and_has_no_blind_spot(name):
+    model = ph.load_pretrained(name)
+    ph.check_causal(model, (1, 5, 5))
+    assert not ph.blind_spot(model, at=(15, 13)).any()
+
+
+def test_samples_of_a_class_are_the_same_for_the_same_seed_and_of_that_class():
+    model, label = ph.load_pretrained("gated-digits"), torch.arange(10)
+    one = ph.sample(model, 10, label=label, seed=3, progress=False)
+    assert torch.equal(one, ph.sample(model, 10, label=label, seed=3, progress=False))
+    assert torch.equal(one[4:5], ph.sample(model, 5, label=label[:5], seed=3, progress=False)[4:])
+    assert not torch.equal(one, ph.sample(model, 10, label=label, seed=4, progress=False))
+    assert not torch.equal(one, ph.sample(model, 10, label=label.flip(0), seed=3, progress=False))
+
+
+@pytest.mark.parametrize(("label", "words"), [(None, "label is missing"), (10, "label runs from 10"), (-1, "from -1")])
+def test_a_class_that_is_missing_or_unknown_is_refused_before_drawing(label, words):
+    with pytest.raises(ValueError, match=words):
+        ph.sample(ph.load_pretrained("gated-digits"), 2, label=label, progress=False)
