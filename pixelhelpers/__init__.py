@@ -11,7 +11,15 @@ from . import data, distributions, layers, models, probes, sampling, training
 from .data import DataError, Images, load_images
 from .layers import DownShiftedConv2d, GatedBlock, MaskedConv2d, ResidualBlock
 from .models import GatedPixelCNN, PixelCNN, list_pretrained, load_pretrained
-from .probes import CausalityError, check_causal, receptive_field, total_probability
+from .probes import (
+    CausalityError,
+    blind_spot,
+    check_causal,
+    effective_receptive_field,
+    nearest_neighbours,
+    receptive_field,
+    total_probability,
+)
 from .sampling import image_grid, sample
 from .training import History, bits_per_dim, default_device, evaluate, fit
 
@@ -28,10 +36,12 @@ __all__ = [
     "PixelCNN",
     "ResidualBlock",
     "bits_per_dim",
+    "blind_spot",
     "check_causal",
     "data",
     "default_device",
     "distributions",
+    "effective_receptive_field",
     "evaluate",
     "exercises",
     "fit",
@@ -41,6 +51,7 @@ __all__ = [
     "load_images",
     "load_pretrained",
     "models",
+    "nearest_neighbours",
     "plots",
     "probes",
     "receptive_field",

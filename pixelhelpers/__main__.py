@@ -1,6 +1,7 @@
 """The command line: `python -m pixelhelpers train | evaluate | sample`."""
 
 import argparse
+import functools
 import json
 import platform
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import load_images, load_pretrained, models, sampling, training
+from . import data, load_images, load_pretrained, models, sampling, training
 from .data import DataError
 from .models.base import AutoregressiveModel, list_pretrained, write_atomically
 
@@ -57,9 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--ema", type=float, default=0.999, help="decay of the weights' moving average")
     how.add_argument("--patience", type=int, help="epochs without improvement before stopping")
     how.add_argument("--seconds", type=float, help="stop after this much training time")
+    how.add_argument("--shift", type=int, default=0, help="shift training images at random, by at most so many pixels")
     how.add_argument("--seed", type=int, default=0)
     how.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
-    how.add_argument("--precision", choices=training.PRECISIONS, help="by default mixed on a CUDA GPU")
+    how.add_argument("--precision", choices=training.PRECISIONS, help="by default mixed where that is faster")
     how.add_argument("--compile", action="store_true", help="use torch.compile")
     how.add_argument("--tensorboard", action="store_true", help="log to the folder's tensorboard/")
 
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_weights(sample)
     sample.add_argument("--out", required=True, help="the PNG file to write")
     sample.add_argument("--count", type=int, default=16)
-    sample.add_argument("--label", type=int, help="class, for weights with classes")
+    sample.add_argument("--label", type=int, nargs="+", help="class or classes, for weights with classes: a row each")
     sample.add_argument("--method", default="auto", choices=sampling.METHODS)
     sample.add_argument("--temperature", type=float, default=1.0)
     sample.add_argument("--top-p", type=float)
@@ -113,7 +115,8 @@ def _train(options: argparse.Namespace) -> int:
         "epochs batch_size lr weight_decay clip ema patience seconds seed device precision compile folder "
         "resume tensorboard"
     )
-    history = training.fit(model, images, **{name: getattr(options, name) for name in names.split()})
+    augment = functools.partial(data.random_shift, most=options.shift) if options.shift else None
+    history = training.fit(model, images, augment=augment, **{name: getattr(options, name) for name in names.split()})
     print(history)
     if history.interrupted or not history:
         return 130
@@ -152,6 +155,13 @@ def _sample(options: argparse.Namespace) -> int:
     if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
         raise ValueError(f"out is {options.out}: give a name that ends in .png, in a folder that exists.")
     model = _load_weights(options.weights).to(training.present_device(options.device))
+    label, columns = None, 8
+    if options.label is not None:
+        columns, rest = divmod(options.count, len(options.label))
+        if rest or not columns:
+            raise ValueError(f"count is {options.count} for {len(options.label)} classes: give a multiple of these.")
+        label = torch.tensor(options.label).repeat_interleave(columns)
+        columns = columns if len(options.label) > 1 else 8
     images = sampling.sample(
         model,
         options.count,
@@ -159,10 +169,10 @@ def _sample(options: argparse.Namespace) -> int:
         temperature=options.temperature,
         top_p=options.top_p,
         greedy=options.greedy,
-        label=options.label,
+        label=label,
         seed=options.seed,
     )
-    sampling.save_grid(images, options.out, levels=model.levels)
+    sampling.save_grid(images, options.out, columns, model.levels)
     print(f"{options.count} images are in {options.out}")
     return 0
 

@@ -25,6 +25,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
 )
 # What a pixel sees, and what it may see.
 CONTEXT = {"later, unseen": "#e8e8e8", "earlier, seen": SKY, "earlier, missed": YELLOW, "leak": RED}
+BEYOND = {"earlier, out of reach": "#c4c4c4"}  # told apart from what is missed when `context` is told what that is
 STYLE = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
@@ -181,7 +182,7 @@ def field(values: Tensor, at: tuple[int, int] | None = None, title: str = "", ax
     return axis.figure
 
 
-def context(seen: Tensor, at: tuple[int, int], title: str = "", axis=None) -> Figure:
+def context(seen: Tensor, at: tuple[int, int], title: str = "", axis=None, missed: Tensor | None = None) -> Figure:
     """Shows what one output sees of an image, told apart by what it may see in raster order.
 
     Arguments:
@@ -189,6 +190,8 @@ def context(seen: Tensor, at: tuple[int, int], title: str = "", axis=None) -> Fi
         at: (row, column) of the output, which is framed.
         title: text above it.
         axis: where to draw; default: a new figure with a legend.
+        missed: bool `[H, W]`, the earlier pixels to call missed, e.g. from `blind_spot`; the others that
+            are not seen are out of reach. Default: all that are not seen are missed.
 
     Example:
         >>> seen = torch.zeros(5, 5, dtype=torch.bool)
@@ -197,30 +200,81 @@ def context(seen: Tensor, at: tuple[int, int], title: str = "", axis=None) -> Fi
     """
     height, width = seen.shape
     earlier = torch.arange(height * width).view(height, width) < at[0] * width + at[1]
-    kinds = torch.where(earlier, torch.where(seen, 1, 2), torch.where(seen, 3, 0))
+    unseen = 2 if missed is None else torch.where(missed, 2, 4)
+    kinds = torch.where(earlier, torch.where(seen, 1, unseen), torch.where(seen, 3, 0))
     if axis is None:
         _, axis = subplots(size=(3.6, 3.6))
-        context_legend(axis.figure, columns=2)
-    colours = mpl.colors.ListedColormap(list(CONTEXT.values()))
-    axis.imshow(kinds.numpy(), cmap=colours, vmin=-0.5, vmax=3.5)
+        context_legend(axis.figure, columns=2, out_of_reach=missed is not None)
+    colours = mpl.colors.ListedColormap([*CONTEXT.values(), *BEYOND.values()])
+    axis.imshow(kinds.numpy(), cmap=colours, vmin=-0.5, vmax=4.5)
     _grid_lines(axis, height, width)
     _mark(axis, at)
     axis.set_title(title)
     return axis.figure
 
 
-def context_legend(figure: Figure, columns: int = 4) -> None:
+def context_legend(figure: Figure, columns: int = 4, out_of_reach: bool = False) -> None:
     """Says below a figure what the colours of `context` mean.
 
     Arguments:
         figure: to write it on.
         columns: entries side by side.
+        out_of_reach: whether `context` was told what is missed.
 
     Example:
         >>> context_legend(subplots()[0])
     """
-    patches = [mpl.patches.Patch(color=colour, label=name) for name, colour in CONTEXT.items()]
+    colours = CONTEXT | (BEYOND if out_of_reach else {})
+    patches = [mpl.patches.Patch(color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def influence(weight: Tensor, at: tuple[int, int], title: str = "", axis=None) -> Figure:
+    """Shows how much each input pixel moves one output, in shares of the whole, on a logarithmic scale.
+
+    Arguments:
+        weight: `[H, W]`, at least 0, e.g. from `effective_receptive_field`; pixels of weight 0 stay blank.
+        at: (row, column) of the output, which is framed.
+        title: text above it.
+        axis: where to draw; default: a new figure.
+
+    Example:
+        >>> figure = influence(torch.rand(28, 28), at=(14, 14))
+    """
+    if axis is None:
+        _, axis = subplots(size=(3.8, 3.2))
+    share = weight / weight.sum()
+    share = torch.where(share > 0, share, torch.nan)
+    norm = mpl.colors.LogNorm(vmin=1e-6, vmax=1)
+    axis.figure.colorbar(axis.imshow(share.numpy(), norm=norm), ax=axis, extend="min", label="share of the weight")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set(visible=True, color="0.7")
+    _mark(axis, at)
+    axis.set_title(title)
+    return axis.figure
+
+
+def neighbours(pictures: Tensor, among: Tensor, found, *, levels: int = 256, side: float = 0.9) -> Figure:
+    """Shows images above their nearest neighbours, with the distances.
+
+    Arguments:
+        pictures: integers `[N, C, H, W]`, values in `[0, levels)`, the upper row.
+        among: integers `[M, C, H, W]`, where the neighbours come from.
+        found: what `nearest_neighbours(pictures, among)` returned; each further neighbour is one more row.
+        levels: number of levels.
+        side: width of an image in inches.
+
+    Example:
+        >>> from pixelhelpers import nearest_neighbours
+        >>> pictures, among = torch.zeros(3, 1, 8, 8), torch.ones(5, 1, 8, 8)
+        >>> figure = neighbours(pictures, among, nearest_neighbours(pictures, among, count=2))
+        >>> len(figure.axes)
+        9
+    """
+    rows = [pictures, *(among[of_all] for of_all in found.indices.T)]
+    titles = [""] * len(pictures) + [f"{distance:.0f}" for rank in found.distances.T for distance in rank]
+    return images(torch.cat(rows), columns=len(pictures), titles=titles, levels=levels, side=side)
 
 
 def training_curve(history: Sequence[Mapping], baselines: Mapping[str, float] | None = None) -> Figure:

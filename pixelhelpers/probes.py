@@ -2,7 +2,8 @@
 
 A model that sees what it is asked to predict reaches a wonderful likelihood that means nothing.
 The probes find that out by experiment: they change values of the input and watch the output. Every
-probe works on a copy on the CPU, in double precision; the model that was given is never changed.
+probe works on a copy on the CPU, where the answer is yes or no in double precision; the model that was
+given is never changed.
 """
 
 import copy
@@ -21,6 +22,7 @@ from .layers import channel_groups
 from .models.base import AutoregressiveModel, as_model
 
 MOST_IMAGES = 200_000
+PER_PRODUCT = 2048  # images of a data set compared at once
 CHUNK = 64  # images asked about at once: bounds the memory, [64, 256, 28, 28] in double is 0.1 GB
 DRAWS = 3  # random images per input value and mode: behind a dead ReLU one draw may see nothing
 
@@ -544,9 +546,7 @@ def receptive_field(
                 [1, 0, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
-    (row, column), (_, height, width) = at, shape
-    if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"at is {tuple(at)}: give (row, column) within {height} x {width}.")
+    row, column = _inside(at, *shape[1:])
     net, images = _prepare(model, tuple(shape), _levels(model, 256))
     x = images(2, torch.Generator().manual_seed(0))
     seen = _felt(net, images, x, row, column)
@@ -584,3 +584,229 @@ def _positive(net: nn.Module) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
     return net
+
+
+# -- holes in it, and its weight -------------------------------------------------------------------
+
+
+def blind_spot(
+    model: Callable[[Tensor], Tensor],
+    at: tuple[int, int],
+    shape: tuple[int, int, int] = (1, 28, 28),
+) -> Tensor:
+    """Finds the holes: earlier pixels inside the reached window that the output at one pixel never sees.
+
+    Stacked raster masks lose a corner above and to the right, however many layers there are. Pixels
+    beyond the reached window are no holes: more layers would reach them.
+
+    Arguments:
+        model: as in `check_causal`.
+        at: (row, column) of the output pixel.
+        shape: (C, H, W) of the images.
+
+    Returns:
+        bool `[H, W]`: pixels of `reached_window` that are drawn before `at`, by the model's own order
+            if it has one, else in raster order, and that `receptive_field` does not contain.
+
+    Raises:
+        ValueError: when `at` lies outside the image.
+
+    References:
+        van den Oord et al. 2016 (PixelCNN Decoders), section 2.2 and figure 1.
+
+    Example:
+        >>> from pixelhelpers.layers import MaskedConv2d
+        >>> layers = nn.Sequential(MaskedConv2d("A", 1, 4, 3), MaskedConv2d("B", 4, 1, 3))
+        >>> blind_spot(layers, at=(2, 2), shape=(1, 4, 5)).int()
+        tensor([[0, 0, 0, 0, 0],
+                [0, 0, 0, 0, 1],
+                [0, 0, 0, 0, 0],
+                [0, 0, 0, 0, 0]], dtype=torch.int32)
+    """
+    seen = receptive_field(model, at, shape)
+    rank = _rank(model, tuple(shape), None)
+    earlier = rank.amax(0) < rank[:, at[0], at[1]].amin()
+    return reached_window(seen, at) & earlier & ~seen
+
+
+def reached_window(seen: Tensor, at: tuple[int, int]) -> Tensor:
+    """Gives the smallest window around a pixel that holds all it sees, as wide to its right as to its left.
+
+    As wide on both sides, because a network that cannot look to the right at all is blind there too.
+
+    Arguments:
+        seen: bool `[H, W]`, e.g. from `receptive_field`.
+        at: (row, column) of the pixel.
+
+    Returns:
+        bool `[H, W]`: the rows from the first to the last one seen, that of the pixel included, and of
+            these rows the columns that are no further away than the furthest one seen.
+
+    Example:
+        >>> seen = torch.zeros(3, 5, dtype=torch.bool)
+        >>> seen[0, 1] = True
+        >>> reached_window(seen, at=(1, 2)).int()
+        tensor([[0, 1, 1, 1, 0],
+                [0, 1, 1, 1, 0],
+                [0, 0, 0, 0, 0]], dtype=torch.int32)
+    """
+    place = torch.tensor([at])
+    down, across = (torch.cat([seen.nonzero(), place]) - place).T
+    rows, columns = (torch.arange(side) - middle for side, middle in zip(seen.shape, at, strict=True))
+    return ((rows >= down.min()) & (rows <= down.max()))[:, None] & (columns.abs() <= across.abs().max())
+
+
+def effective_receptive_field(
+    model: nn.Module,
+    images: Tensor,
+    at: tuple[int, int],
+    label: int | Tensor | None = None,
+) -> Tensor:
+    """Measures how much each input pixel moves the prediction at one pixel: seeing is not using.
+
+    What is predicted there is the true level's log-probability, the quantity that training raises; its
+    gradient says by how many nats a pixel that is one level brighter would change it.
+
+    Arguments:
+        model: a model of the package, or a module that maps images `[N, C, H, W]` to logits
+            `[N, levels, H, W]`, for colour `[N, levels, C, H, W]`.
+        images: integers `[N, C, H, W]`, values in `[0, levels)`.
+        at: (row, column) of the pixel that is predicted (in colour: all its channels).
+        label: class or classes `[N]`, for a model with classes.
+
+    Returns:
+        float `[H, W]`: the mean over images of the absolute gradient, added up over channels.
+
+    Raises:
+        ValueError: when `at` lies outside the images, or when the model has no gradient because it
+            turns its input into integers.
+
+    References:
+        Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
+        2016, section 3 (there the gradient of one output unit), https://arxiv.org/abs/1701.04128
+
+    Example:
+        >>> from pixelhelpers.models import PixelCNN
+        >>> images = torch.randint(256, (4, 1, 9, 9))
+        >>> weight = effective_receptive_field(PixelCNN(hidden=8, blocks=1), images, at=(4, 4))
+        >>> bool((weight[:4] > 0).any()), bool((weight[5:] > 0).any())
+        (True, False)
+    """
+    _, channels, height, width = images.shape
+    row, column = _inside(at, height, width)
+    net = as_model(copy.deepcopy(model), levels=None, image_channels=channels, shape=(height, width))
+    net = net.cpu().float().eval().requires_grad_(False)
+    label = net.labels(label, len(images))
+    total = torch.zeros(height, width)
+    for part in torch.arange(len(images)).split(16):
+        levels = images[part].cpu()
+        with torch.enable_grad():
+            x = levels.float().requires_grad_()
+            prediction = net.predict(x, None if label is None else label[part], at=(row, column, slice(None)))
+            nats = prediction.log_prob(levels[:, :, row, column].long()).sum()
+        gradient = torch.autograd.grad(nats, x, allow_unused=True)[0] if nats.requires_grad else None
+        if gradient is None:
+            raise ValueError(
+                f"{type(model).__name__} has no gradient with respect to its input: it turns images into integers, "
+                "or ignores them. `receptive_field` asks such a model, too."
+            )
+        total += gradient.abs().sum((0, 1))
+    return total / len(images)
+
+
+def _inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    row, column = at
+    if not (0 <= row < height and 0 <= column < width):
+        raise ValueError(f"at is {tuple(at)}: give (row, column) within {height} x {width}.")
+    return row, column
+
+
+# -- nearest neighbours ---------------------------------------------------------------------------
+
+
+class Neighbours(NamedTuple):
+    """What `nearest_neighbours` found, nearest first; of two at the same distance the earlier one first."""
+
+    indices: Tensor  # int64 `[N, count]`: places in `among`
+    distances: Tensor  # float64 `[N, count]`: root mean square difference, in levels
+
+
+@torch.no_grad()
+def nearest_neighbours(images: Tensor, among: Tensor, count: int = 1, shift: int = 1) -> Neighbours:
+    """Finds the images that are nearest to the given ones, also when they lie a little aside.
+
+    The plain distance compares pixel with pixel. It is fooled by a shift of one or two pixels: edges no longer
+    meet, and some other image, often a dark or a smooth one, is nearer than the original. So each image is
+    laid over every candidate with all shifts by up to `shift` pixels, up or down and left or right. The root
+    mean square difference is taken over the values where both overlap, and the smallest counts. A copy has
+    distance 0, and so has a shifted copy, whatever entered at its border.
+
+    Arguments:
+        images: integers `[N, C, H, W]`, such as samples of a model.
+        among: integers `[M, C, H, W]`, such as its training images; they may be many.
+        count: neighbours for each image, at most M.
+        shift: largest shift in pixels, at most a quarter of the shorter side (small overlaps, of black corners
+            say, would look alike); 0 gives the plain distance.
+
+    Returns:
+        `Neighbours` with `.indices` and `.distances`, both `[N, count]`.
+
+    Raises:
+        ValueError: for images of different shapes, or a count or shift beyond what there is.
+
+    References:
+        Theis, van den Oord, Bethge, "A note on the evaluation of generative models", 2016, section 3.4,
+        https://arxiv.org/abs/1511.01844
+
+    Example:
+        >>> among = torch.randint(256, (50, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+        >>> moved = among[[7]].roll((1, -1), (2, 3))
+        >>> nearest_neighbours(moved, among)
+        Neighbours(indices=tensor([[7]]), distances=tensor([[0.]], dtype=torch.float64))
+        >>> float(nearest_neighbours(moved, among, shift=0).distances) > 50
+        True
+    """
+    if images.dim() != 4 or among.dim() != 4 or images.shape[1:] != among.shape[1:]:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}, and among {tuple(among.shape)}: give [N, C, H, W] and "
+            "[M, C, H, W] of the same C, H, W."
+        )
+    if not 1 <= count <= len(among):
+        raise ValueError(f"count is {count}: give 1 to {len(among)}, as many as there are images.")
+    if not 0 <= shift <= min(images.shape[-2:]) // 4:
+        raise ValueError(f"shift is {shift}: give 0 to {min(images.shape[-2:]) // 4}, a quarter of the shorter side.")
+    found = [_nearest(part, among, count, shift) for part in images.cpu().split(CHUNK)]
+    return Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def _nearest(images: Tensor, among: Tensor, count: int, shift: int) -> tuple[Tensor, Tensor]:
+    """The nearest of `among` for a few images.
+
+    |a - b|^2 = |a|^2 - 2 ab + |b|^2, so that matrix products do the work: with every shifted image, 0 where it
+    does not overlap, and with every overlap. In double precision sums of squared levels are exact integers.
+    """
+    everywhere = torch.ones(1, *images.shape[1:], dtype=torch.double)
+    overlaps = torch.cat(_shifts(everywhere, shift)).flatten(1)  # [shifts, C H W]
+    moved = torch.stack(_shifts(images.double(), shift)).flatten(2)  # [shifts, N, C H W]
+    squares = moved.square().sum(-1)
+    sizes = overlaps.sum(1)
+    nearest = torch.empty(len(images), 0, dtype=torch.double)
+    indices = torch.empty(len(images), 0, dtype=torch.long)
+    for start in range(0, len(among), PER_PRODUCT):
+        part = among[start : start + PER_PRODUCT].cpu().double().flatten(1)  # [M, C H W]
+        products = torch.einsum("snd,md->snm", moved, part)
+        theirs = overlaps @ part.square().T  # [shifts, M]
+        distance = (squares[..., None] - 2 * products + theirs[:, None]) / sizes[:, None, None]
+        nearest = torch.cat([nearest, distance.amin(0)], 1)
+        indices = torch.cat([indices, torch.arange(start, start + len(part)).expand(len(images), -1)], 1)
+        nearest, order = nearest.sort(dim=1, stable=True)
+        nearest, indices = nearest[:, :count], indices.gather(1, order[:, :count])
+    return indices, nearest.sqrt()
+
+
+def _shifts(images: Tensor, most: int) -> list[Tensor]:
+    """The images moved by every shift up to `most` pixels, 0 where they came from outside."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (most, most, most, most))
+    steps = range(2 * most + 1)
+    return [padded[..., row : row + height, column : column + width] for row in steps for column in steps]

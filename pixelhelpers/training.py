@@ -11,13 +11,14 @@ References:
 """
 
 import ctypes
+import functools
 import json
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -63,6 +64,27 @@ def present_device(device: str | None) -> str:
     if kind not in (best, "cpu"):
         raise ValueError(f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out.")
     return kind
+
+
+def default_precision(device: str) -> str:
+    """Gives the precision that `fit` takes when it is not told another: mixed where that is faster.
+
+    On CUDA GPUs, and on CPUs with matrix units for bfloat16 (Intel AMX; only newer versions of PyTorch can
+    tell), products are computed in a short format; weights, their averages and the optimiser's moments
+    stay in float32. So two kinds of machines train to slightly different weights; give `precision="no"`
+    where that matters.
+
+    Arguments:
+        device: "cuda", "mps" or "cpu".
+
+    Example:
+        >>> default_precision("mps")
+        'no'
+    """
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    return "bf16" if device == "cpu" and capabilities().get("amx_bf16") else "no"
 
 
 def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
@@ -232,6 +254,33 @@ class _Likelihood(nn.Module):
         return -self.model.log_prob(x, label).sum() / x.numel()
 
 
+def _name_of(augment: Callable | None) -> str | None:
+    """What a checkpoint's settings call an augmentation: its name and the arguments that are fixed."""
+    if augment is None:
+        return None
+    if isinstance(augment, functools.partial):
+        fixed = [*map(repr, augment.args), *(f"{name}={value!r}" for name, value in augment.keywords.items())]
+        return f"{_name_of(augment.func)}({', '.join(fixed)})"
+    return getattr(augment, "__qualname__", type(augment).__qualname__)
+
+
+def _augmented(x: Tensor, augment: Callable[[Tensor], Tensor], levels: int) -> Tensor:
+    """Changes a batch of training images, and refuses what can no longer be scored as images of this kind."""
+    changed = augment(x)
+    if not isinstance(changed, Tensor) or changed.shape != x.shape or changed.dtype != x.dtype:
+        kind = type(changed).__name__
+        given = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, Tensor) else kind
+        raise ValueError(
+            f"augment made {given} of {x.dtype} {tuple(x.shape)}: it must return images of the same type and shape."
+        )
+    if int(changed.min()) < 0 or int(changed.max()) >= levels:
+        raise ValueError(
+            f"augment made values from {int(changed.min())} to {int(changed.max())}: "
+            f"they must stay levels, integers from 0 to {levels - 1}."
+        )
+    return changed.to(x.device)
+
+
 def _moving_average(decay: float):
     """An exponential moving average that forgets its start: early on it averages the last tenth."""
 
@@ -389,6 +438,7 @@ def fit(
     ema: float = 0.999,
     patience: int | None = None,
     seconds: float | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
     device: str | None = None,
     precision: str | None = None,
@@ -417,10 +467,13 @@ def fit(
         ema: decay of the moving average per step, in [0, 1).
         patience: stop after this many epochs without a better validation score; None: never.
         seconds: stop after this much training time; the schedule then ends there.
-        seed: of the order of images and of dropout.
+        augment: changes each batch of training images, never validation images: takes and returns integers
+            `[N, C, H, W]` of one type and shape. What it draws from PyTorch's global generators goes on in a
+            resumed run as if it had not stopped. Checkpoints record its name, with the arguments of a
+            `functools.partial`. Example: `ph.data.random_shift`.
+        seed: of the order of images, of dropout and of `augment`.
         device: "cuda", "mps" or "cpu"; None takes the best there is.
-        precision: "no" (float32), "bf16" or "fp16" for mixed precision; None: mixed on a CUDA GPU, else "no".
-            Recent server CPUs (Intel AMX) multiply bfloat16 several times faster as well.
+        precision: "no" (float32), "bf16" or "fp16" for mixed precision; None: what `default_precision` says.
         compile: run the network through `torch.compile`.
         folder: where checkpoints go; None keeps none.
         resume: go on from the folder's `last.safetensors` if there is one.
@@ -460,6 +513,9 @@ def fit(
     device, precision = _choose_device(device, precision)
     _check_labels(model, images.train_labels, images.train, "images.train_labels")
     _check_labels(model, images.valid_labels, images.valid, "images.valid_labels")
+    if augment is not None:
+        with torch.random.fork_rng([]):
+            _augmented(images.train[:1], augment, model.levels)  # refused before anything is written
     folder = None if folder is None else Path(folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -478,6 +534,7 @@ def fit(
         "clip": clip,
         "ema": ema,
         "seconds": seconds,
+        "augment": _name_of(augment),
         "seed": seed,
         "precision": precision,
     }
@@ -494,7 +551,7 @@ def fit(
         if folder is not None and accelerator.is_main_process:
             for part in (*folder.glob("*.part"), *folder.glob("best/*.part")):  # left by a kill while writing
                 part.unlink(missing_ok=True)
-        trainer = _Trainer(run, images, accelerator, loss_of, optimizer, interrupted, folder)
+        trainer = _Trainer(run, images, augment, accelerator, loss_of, optimizer, interrupted, folder)
         try:
             trainer.train(epochs, batch_size, lr, clip, patience, seconds, seed, tensorboard, progress)
         finally:
@@ -508,8 +565,8 @@ def fit(
 class _Trainer:
     """The loop over epochs and batches, on whatever Accelerate found."""
 
-    def __init__(self, run, images, accelerator, loss_of, optimizer, interrupted, folder):
-        self.run, self.images, self.accelerator = run, images, accelerator
+    def __init__(self, run, images, augment, accelerator, loss_of, optimizer, interrupted, folder):
+        self.run, self.images, self.augment, self.accelerator = run, images, augment, accelerator
         self.loss_of, self.optimizer = loss_of, optimizer
         self.interrupted, self.folder = interrupted, folder
         self.pending: list[Tensor] = []  # losses not yet read from the device
@@ -527,6 +584,8 @@ class _Trainer:
             while run.epoch < epochs and not self._is_over(began, seconds, patience):
                 self.loss_of.train()
                 for x, label in self._batches(batch_size, seed):
+                    if self.augment is not None:
+                        x = _augmented(x, self.augment, run.model.levels)
                     self._step(x, label, lr * schedule(self._share(total, seconds)), clip)
                     bar.update()
                     if len(self.pending) >= 10:
@@ -694,9 +753,7 @@ def _check_settings(*, epochs, batch_size, lr, clip, ema, patience, seconds, pre
 def _choose_device(device: str | None, precision: str | None) -> tuple[str, str]:
     device = present_device(device)
     if precision is None:
-        precision = "no"
-        if device == "cuda":
-            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        precision = default_precision(device)
     if precision == "fp16" and device == "cpu":
         raise ValueError('precision="fp16" needs a GPU: on a CPU give "bf16" or "no".')
     return device, precision

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .layers import raster_mask
 from .plots import context, context_legend, kernel, png, subplots
+from .probes import reached_window
 
 
 def explorer(picture: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
@@ -61,6 +62,39 @@ def mask_explorer() -> ipywidgets.VBox:
         kernel_size=ipywidgets.IntSlider(3, 3, 7, 2, description="kernel"),
         depth=ipywidgets.IntSlider(2, 1, 8, description="layers"),
     )
+
+
+def reach_explorer() -> ipywidgets.VBox:
+    """Lets the reader choose kernels and depth, and counts what the middle pixel of an image sees and misses.
+
+    Example:
+        >>> stem, kernel_size, layers = reach_explorer().children[0].children
+        >>> stem.value, kernel_size.value, layers.value
+        (7, 3, 6)
+    """
+    sides = {"min": 3, "max": 9, "step": 2}
+    return explorer(
+        _reach,
+        stem=ipywidgets.IntSlider(7, **sides, description="first kernel"),
+        kernel_size=ipywidgets.IntSlider(3, **sides, description="later ones"),
+        layers=ipywidgets.IntSlider(6, 1, 16, description="layers"),
+    )
+
+
+def _reach(stem: int, kernel_size: int, layers: int) -> Figure:
+    """Draws what the middle pixel sees through a stack of masked convolutions, with its blind spot."""
+    side, at = 28, (14, 14)
+    masks = [raster_mask("A", 1, 1, stem)[0, 0]]
+    masks += [raster_mask("B", 1, 1, kernel_size)[0, 0]] * (layers - 1)
+    seen = _seen(masks, at, (side, side))
+    earlier = torch.arange(side * side).view(side, side) < at[0] * side + at[1]
+    missed = reached_window(seen, at) & earlier & ~seen
+    figure, axis = subplots(size=(4.6, 5))
+    taps = sum(int(mask.sum()) for mask in masks)
+    text = f"{layers} layer{'s' * (layers > 1)}, {taps} open taps: {int(seen.sum())} of {int(earlier.sum())} seen,\n"
+    context(seen, at, text + f"{int(missed.sum())} more within reach and missed", axis, missed)
+    context_legend(figure, columns=2, out_of_reach=True)
+    return figure
 
 
 def _stack(first: str, later: str, kernel_size: int, depth: int) -> Figure:

@@ -646,6 +646,50 @@ def test_a_file_that_another_process_put_there_and_reads_is_kept(fashion, tmp_pa
     assert_is_fashion(load_images("fashion-mnist", root=tmp_path, fallback=False), fashion)
 
 
+# -- augmentation -------------------------------------------------------------------------------------
+
+
+def test_random_shift_moves_whole_images_by_every_shift_as_often():
+    dot = torch.zeros(9000, 2, 7, 6, dtype=torch.uint8)
+    dot[:, 0, 3, 2], dot[:, 1, 4, 3] = 200, 7
+    torch.manual_seed(0)
+    shifted = data.random_shift(dot, most=1)
+    assert shifted.shape == dot.shape and shifted.dtype == dot.dtype and shifted.is_contiguous()
+    places = {}
+    for first, second in zip((shifted[:, 0] == 200).nonzero(), (shifted[:, 1] == 7).nonzero(), strict=True):
+        assert (second - first).tolist() == [0, 1, 1]  # channels move together
+        shift = tuple((first[1:] - torch.tensor([3, 2])).tolist())
+        places[shift] = places.get(shift, 0) + 1
+    assert sorted(places) == [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    assert all(850 < count < 1150 for count in places.values())  # 1000 each, give or take 5 sigma
+
+
+def test_random_shift_fills_with_zeros_and_loses_what_leaves():
+    ones = torch.ones(500, 1, 4, 5, dtype=torch.int64)
+    torch.manual_seed(0)
+    shifted = data.random_shift(ones, most=2)
+    sums = set(shifted.sum((1, 2, 3)).tolist())
+    assert sums == {(4 - down) * (5 - right) for down in range(3) for right in range(3)}
+    assert torch.equal(ones, torch.ones_like(ones))
+
+
+def test_random_shift_by_nothing_is_a_copy_and_the_seed_decides():
+    images = load_images("digits").train[:50]
+    copied = data.random_shift(images, most=0)
+    assert torch.equal(copied, images) and copied.data_ptr() != images.data_ptr()
+    shifts = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        shifts.append(data.random_shift(images))
+    assert torch.equal(shifts[0], shifts[1]) and not torch.equal(shifts[0], shifts[2])
+
+
+@pytest.mark.parametrize(("shape", "most"), [((1, 28, 28), 1), ((2, 1, 28, 28), -1), ((2, 1, 28, 5), 5)])
+def test_random_shift_refuses_what_it_cannot_shift(shape, most):
+    with pytest.raises(ValueError, match="give"):
+        data.random_shift(torch.zeros(shape, dtype=torch.uint8), most)
+
+
 def test_torchvision_is_imported_on_first_use_only():
     check = "import sys, pixelhelpers.data; sys.exit('torchvision' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], cwd=REPO, check=True)

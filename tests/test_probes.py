@@ -1,5 +1,6 @@
 """The probes: every planted leak is caught and named, no honest model is accused."""
 
+import itertools
 import random
 import re
 
@@ -8,11 +9,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pixelhelpers import probes
 from pixelhelpers.layers import MaskedConv2d, ResidualBlock, raster_mask
-from pixelhelpers.models import PixelCNN
+from pixelhelpers.models import GatedPixelCNN, PixelCNN
 from pixelhelpers.probes import (
     CausalityError,
+    blind_spot,
     check_causal,
+    effective_receptive_field,
+    nearest_neighbours,
+    reached_window,
     receptive_field,
     total_probability,
 )
@@ -551,7 +557,8 @@ def dilated(kernels, at, side):
             if 0 <= row + down < side and 0 <= column + right < side
         }
     seen = torch.zeros(side, side, dtype=torch.bool)
-    seen[tuple(torch.tensor(sorted(field)).T)] = True
+    for place in field:
+        seen[place] = True
     return seen
 
 
@@ -643,3 +650,276 @@ def test_a_pixel_outside_the_image_is_refused(at):
 def test_one_level_is_refused_instead_of_searched_for_another():
     with pytest.raises(ValueError, match="levels is 1"):
         check_causal(nn.Identity(), levels=1)
+
+
+# -- nearest neighbours ---------------------------------------------------------------------------
+
+
+def some_images(count, seed=0, channels=1, height=9, width=8):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
+
+
+def moved_by(images, down, right, fill=0):
+    moved = torch.full_like(images, fill)
+    height, width = images.shape[-2:]
+    rows, columns = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
+    back_rows, back_columns = slice(max(0, -down), height - max(0, down)), slice(max(0, -right), width - max(0, right))
+    moved[..., rows, columns] = images[..., back_rows, back_columns]
+    return moved
+
+
+def root_mean_square_by_loop(image, other, shift):
+    """Compares value by value, over all pairs of places that lie (down, right) apart."""
+    channels, height, width = image.shape
+    best = float("inf")
+    for down, right in itertools.product(range(-shift, shift + 1), repeat=2):
+        squares = [
+            (int(image[channel, row, column]) - int(other[channel, row + down, column + right])) ** 2
+            for channel in range(channels)
+            for row in range(height)
+            for column in range(width)
+            if 0 <= row + down < height and 0 <= column + right < width
+        ]
+        best = min(best, (sum(squares) / len(squares)) ** 0.5)
+    return best
+
+
+@pytest.mark.parametrize("fill", [0, 200])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_planted_and_shifted_copies_are_found_with_distance_0(channels, fill):
+    among = some_images(60, channels=channels)
+    shifts = list(itertools.product((-2, -1, 0, 1, 2), repeat=2))
+    chosen = torch.randperm(60, generator=torch.Generator().manual_seed(1))[: len(shifts)]
+    copies = torch.cat([moved_by(among[[k]], *by, fill) for k, by in zip(chosen.tolist(), shifts, strict=True)])
+    found = nearest_neighbours(copies, among, shift=2)
+    assert torch.equal(found.indices[:, 0], chosen) and not found.distances.any()
+    near = [max(map(abs, by)) <= 1 for by in shifts]
+    found = nearest_neighbours(copies, among, shift=1)
+    assert (found.distances[:, 0] == 0).tolist() == near
+    found = nearest_neighbours(copies, among, shift=0)
+    assert (found.distances[:, 0] == 0).tolist() == [by == (0, 0) for by in shifts]
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_neighbours_are_those_of_a_loop(shift):
+    images, among = some_images(3, seed=1, channels=2), some_images(12, seed=2, channels=2)
+    expected = torch.tensor([[root_mean_square_by_loop(a, b, shift) for b in among] for a in images])
+    found = nearest_neighbours(images, among, count=12, shift=shift)
+    values, order = expected.double().sort(dim=1)
+    torch.testing.assert_close(found.distances, values, rtol=1e-6, atol=0)
+    assert torch.equal(found.indices, order)
+    fewer = nearest_neighbours(images, among, count=5, shift=shift)
+    assert torch.equal(fewer.indices, found.indices[:, :5]) and torch.equal(fewer.distances, found.distances[:, :5])
+
+
+def test_equal_images_keep_their_order_and_chunks_do_not_matter(monkeypatch):
+    images = some_images(7, seed=3)
+    among = some_images(5).repeat(6, 1, 1, 1)  # each is there six times
+    whole = nearest_neighbours(images, among, count=9)
+    assert (whole.indices[:, :6] == whole.indices[:, :1] + torch.arange(0, 30, 5)).all()
+    for chunk, product in ((1, 1), (2, 4), (64, 7)):
+        monkeypatch.setattr(probes, "CHUNK", chunk)
+        monkeypatch.setattr(probes, "PER_PRODUCT", product)
+        parts = nearest_neighbours(images, among, count=9)
+        assert torch.equal(parts.indices, whole.indices) and torch.equal(parts.distances, whole.distances)
+
+
+def test_no_images_have_no_neighbours():
+    found = nearest_neighbours(some_images(0), some_images(4), count=2)
+    assert found.indices.shape == found.distances.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "keywords", "words"),
+    [
+        ((2, 1, 9, 9), {}, r"\(2, 1, 9, 9\), and among \(5, 1, 9, 8\)"),
+        ((1, 9, 8), {}, "give \\[N, C, H, W\\]"),
+        ((2, 1, 9, 8), {"count": 6}, "count is 6: give 1 to 5"),
+        ((2, 1, 9, 8), {"count": 0}, "count is 0"),
+        ((2, 1, 9, 8), {"shift": 3}, "shift is 3: give 0 to 2"),
+        ((2, 1, 9, 8), {"shift": -1}, "shift is -1"),
+    ],
+)
+def test_neighbours_that_cannot_be_asked_for_are_refused(shape, keywords, words):
+    with pytest.raises(ValueError, match=words):
+        nearest_neighbours(torch.zeros(shape, dtype=torch.uint8), some_images(5), **keywords)
+
+
+# -- blind spot -----------------------------------------------------------------------------------
+
+
+def walked_holes(kernels, at, side):
+    """Counts holes by walking over taps: no network, no gradient, no window but the kernels' reach."""
+    seen = dilated(kernels, at, side)
+    pixels = [tuple(pixel) for pixel in seen.nonzero().tolist()]
+    up = max((at[0] - row for row, _ in pixels), default=0)
+    across = max((abs(column - at[1]) for _, column in pixels), default=0)
+    return {
+        (row, column)
+        for row in range(side)
+        for column in range(side)
+        if (row, column) < at and at[0] - row <= up and abs(column - at[1]) <= across and not seen[row, column]
+    }
+
+
+def places(mask):
+    return {tuple(place) for place in mask.nonzero().tolist()}
+
+
+def stack_of(types, sizes):
+    layers = [MaskedConv2d(kind, 1, 1, size) for kind, size in zip(types, sizes, strict=True)]
+    return nn.Sequential(*layers), [kernel(kind, size) for kind, size in zip(types, sizes, strict=True)]
+
+
+def test_seven_small_layers_have_21_holes_and_pixelcnn_15():
+    torch.manual_seed(0)
+    seven, _ = stack_of("ABBBBBB", [3] * 7)
+    holes = blind_spot(seven, (14, 14))
+    assert holes.dtype == torch.bool and holes.shape == (28, 28)
+    assert int(holes.sum()) == 21 and not holes[14:].any() and not holes[:, :15].any()
+    assert int(reached_window(receptive_field(seven, (14, 14)), (14, 14))[:14].sum()) == 105
+    model = network(hidden=4, blocks=5)
+    assert int(blind_spot(model, (14, 14)).sum()) == 15
+    assert int(reached_window(receptive_field(model, (14, 14)), (14, 14))[:14].sum()) == 136
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_holes_of_random_stacks_equal_a_walk_over_taps_in_the_middle_and_at_borders(seed):
+    chance = random.Random(seed)
+    depth, side = chance.randint(1, 5), 13
+    types = "A" + "".join(chance.choice("BBBA") for _ in range(depth - 1))
+    net, kernels = stack_of(types, [chance.choice((3, 5, 7)) for _ in range(depth)])
+    corners = [(0, 0), (0, 12), (12, 0), (12, 12), (1, 11)]
+    for at in [(chance.randrange(side), chance.randrange(side)) for _ in range(4)] + [chance.choice(corners)]:
+        assert places(blind_spot(net, at, (1, side, side))) == walked_holes(kernels, at, side), (types, at)
+
+
+@pytest.mark.parametrize("blocks", (1, 3, 6))
+@pytest.mark.parametrize("at", [(14, 14), (3, 26), (27, 0), (1, 1), (0, 20)])
+def test_gated_pixelcnn_has_no_holes(blocks, at):
+    model = GatedPixelCNN(levels=4, hidden=4, blocks=blocks, classes=3)
+    assert receptive_field(model, at).any() and not blind_spot(model, at).any()
+
+
+def test_type_a_layers_miss_their_nearest_neighbours():
+    net, _ = stack_of("AAAA", [3] * 4)
+    assert blind_spot(net, (7, 7), (1, 15, 15))[7].nonzero().flatten().tolist() == [4, 5, 6]
+
+
+def test_a_learners_quarter_mask_is_blind_on_the_whole_right():
+    mask = raster_mask("A", 1, 1, 5)
+    mask[..., 3:] = False
+    net = nn.Sequential(OwnMask(mask, 4))
+    holes = blind_spot(net, (6, 6), (1, 9, 9))
+    assert places(holes) == {(row, column) for row in (4, 5) for column in (7, 8)}
+
+
+def test_holes_follow_the_models_own_order():
+    net, _ = stack_of("ABBB", [3] * 4)
+
+    class FromTheEnd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x.flip(2, 3)).flip(2, 3)
+
+        def order(self, shape):
+            return torch.arange(shape[1] * shape[2]).view(shape).flip(1, 2)
+
+    holes = blind_spot(FromTheEnd(), (6, 6), (1, 13, 13))
+    assert int(holes.sum()) == 6
+    assert torch.equal(holes, blind_spot(net, (6, 6), (1, 13, 13)).flip(0, 1))
+
+
+def test_holes_in_colour_and_of_the_first_pixel():
+    model = network(**{**COLOUR, "blocks": 2})
+    assert int(blind_spot(model, (9, 9), (3, 15, 15)).sum()) == 3
+    assert not blind_spot(model, (0, 0), (3, 15, 15)).any()
+    with pytest.raises(ValueError, match=r"give \(row, column\) within 6 x 6"):
+        blind_spot(network(), (6, 0), SHAPE)
+
+
+# -- effective receptive field --------------------------------------------------------------------
+
+
+def by_small_changes(model, images, at, label=None, step=1e-4):
+    """Takes the derivative of log p(true level) by changing one input value at a time."""
+    model = model.double().eval()
+    total = torch.zeros(images.shape[2:], dtype=torch.double)
+    values = images[0].numel()
+    for k, image in enumerate(images):
+        own = None if label is None else label[k : k + 1].expand(2 * values)
+        steps = step * torch.eye(values, dtype=torch.double).view(values, *image.shape)
+        with torch.no_grad():
+            logits = model.logits_per_value(torch.cat([image + steps, image - steps]), own)[..., at[0], at[1], :]
+        true = image[:, at[0], at[1]].long()
+        nats = logits.log_softmax(-1)[:, torch.arange(len(true)), true].sum(1)
+        total += ((nats[:values] - nats[values:]) / (2 * step)).abs().view(image.shape).sum(0)
+    return total / len(images)
+
+
+@pytest.mark.parametrize("settings", [{}, {"classes": 3}, COLOUR], ids=["grey", "classes", "colour"])
+def test_the_weights_are_derivatives_of_the_true_levels_log_probability(settings):
+    model = network(seed=3, **settings)
+    with torch.no_grad():
+        for value in model.parameters():
+            value *= 1.5
+    shape = (model.image_channels, 6, 6)
+    images = torch.randint(8, (3, *shape), generator=torch.Generator().manual_seed(1))
+    label = torch.tensor([0, 2, 1]) if "classes" in settings else None
+    weight = effective_receptive_field(model, images.to(torch.uint8), (4, 3), label)
+    assert weight.shape == (6, 6) and weight.dtype == torch.float32
+    torch.testing.assert_close(weight.double(), by_small_changes(model, images, (4, 3), label), rtol=1e-3, atol=1e-7)
+
+
+def test_signs_do_not_cancel_between_images_and_other_outputs_have_no_part():
+    class LeftNeighbour(nn.Module):  # log-odds of level 1: three times the pixel to the left
+        def forward(self, x):
+            return torch.cat([0 * x, 3 * F.pad(x, (1, 0))[..., :-1]], 1)
+
+    images = torch.zeros(2, 1, 2, 4, dtype=torch.uint8)
+    images[0, 0, 1, 2] = 1  # the true levels differ, and so do the gradients' signs
+    expected = torch.zeros(2, 4)
+    expected[1, 1] = 1.5
+    torch.testing.assert_close(effective_receptive_field(LeftNeighbour(), images, (1, 2)), expected)
+
+
+def test_many_images_count_alike_and_labels_go_with_them():
+    model = network(classes=3)
+    images = torch.randint(8, (20, 1, 6, 6), dtype=torch.uint8)
+    label = torch.arange(20) % 3
+    singly = [effective_receptive_field(model, images[k : k + 1], (3, 3), label[k : k + 1]) for k in range(20)]
+    together = effective_receptive_field(model, images, (3, 3), label)
+    torch.testing.assert_close(together, torch.stack(singly).mean(0))
+    assert not torch.allclose(together, effective_receptive_field(model, images, (3, 3), 0))
+    with pytest.raises(ValueError, match="label is missing"):
+        effective_receptive_field(model, images, (3, 3))
+
+
+def test_weight_lies_within_the_receptive_field_and_leaves_the_model_alone():
+    model = network(hidden=16, blocks=2).train()
+    images = torch.randint(8, (8, 1, 9, 9), dtype=torch.uint8)
+    with torch.no_grad():
+        weight = effective_receptive_field(model, images, (7, 4))
+    seen = receptive_field(model, (7, 4), (1, 9, 9))
+    assert weight[seen].gt(0).any() and weight[~seen].eq(0).all()
+    assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_a_model_without_a_gradient_and_a_pixel_outside_are_refused():
+    class OneHot(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = MaskedConv2d("A", 1, 4, 3)
+
+        def forward(self, x):
+            return self.layer(x.long().to(x.dtype))
+
+    images = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="turns images into integers"):
+        effective_receptive_field(OneHot(), images, (2, 2))
+    with pytest.raises(ValueError, match="within 5 x 5"):
+        effective_receptive_field(network(), images, (5, 0))

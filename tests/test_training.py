@@ -1,6 +1,7 @@
 """What must hold of training: it learns, it survives what goes wrong, and it ends the same either way."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import textwrap
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -48,8 +50,10 @@ def small(seed=0, **keywords):
     return ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6, **keywords)
 
 
-def fit(model, images, epochs=2, **keywords):
-    return ph.fit(model, images, epochs=epochs, batch_size=16, progress=False, device="cpu", **keywords)
+def fit(model, images, epochs=2, precision="no", **keywords):
+    return ph.fit(
+        model, images, epochs=epochs, precision=precision, batch_size=16, progress=False, device="cpu", **keywords
+    )
 
 
 def without_time(history):
@@ -152,6 +156,44 @@ def test_same_seed_same_run_and_the_callers_random_numbers_are_left_alone(tiny):
     assert same_weights(runs[0], runs[1]) and not same_weights(runs[0], runs[2])
 
 
+def test_augmentation_changes_training_images_and_never_validation_images(tiny):
+    seen = []
+
+    def darkened(x):
+        seen.append(len(x))
+        return x // 2
+
+    history = fit(small(), tiny, augment=darkened)
+    dark = fit(small(), dataclasses.replace(tiny, train=tiny.train // 2))
+    assert without_time(history) == without_time(dark)
+    assert sum(seen) == 1 + 2 * len(tiny.train)  # one image to see whether it fits, then every epoch's
+    assert without_time(fit(small(), tiny, augment=lambda x: x)) == without_time(fit(small(), tiny))
+
+
+def test_random_augmentation_follows_the_seed_and_leaves_the_callers_random_numbers_alone(tiny):
+    shift = functools.partial(ph.data.random_shift, most=2)
+    model, before = small(), torch.get_rng_state()
+    first = fit(model, tiny, augment=shift)
+    assert torch.equal(torch.get_rng_state(), before)
+    again, other = fit(small(), tiny, augment=shift), fit(small(), tiny, augment=shift, seed=1)
+    assert without_time(first) == without_time(again) != without_time(other)
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        (lambda x: x.float(), r"augment made torch.float32 \(1, 1, 6, 6\) of torch.uint8"),
+        (lambda x: x[..., :-1], r"\(1, 1, 6, 5\)"),
+        (lambda x: None, "augment made NoneType"),
+        (lambda x: x.clamp(min=4), "from 4 to 4: they must stay levels, integers from 0 to 3"),
+    ],
+)
+def test_augmentation_that_makes_no_images_is_refused_before_training(augment, words, tiny, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        fit(small(), tiny, augment=augment, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_masked_weights_are_not_trained(tiny):
     model = small()
     before = model.stem.weight.detach().clone()
@@ -222,6 +264,26 @@ def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, t
         fit(model, tiny, **keywords)
 
 
+def settings_of_a_run(folder) -> dict:
+    with safe_open(folder / "last.safetensors", framework="pt") as file:
+        return json.loads(file.metadata()["run"])["settings"]
+
+
+@pytest.mark.parametrize(("has_matrix_units", "expected"), [(True, "bf16"), (False, "no"), (None, "no")])
+def test_a_cpu_trains_in_bfloat16_only_where_it_has_matrix_units(
+    has_matrix_units, expected, tiny, tmp_path, monkeypatch
+):
+    if has_matrix_units is None:  # an older PyTorch, which cannot tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_matrix_units}, raising=False)
+    fit(small(), tiny, precision=None, folder=tmp_path / "default")
+    fit(small(), tiny, precision="no", folder=tmp_path / "told")
+    assert settings_of_a_run(tmp_path / "default")["precision"] == expected
+    assert settings_of_a_run(tmp_path / "told")["precision"] == "no"
+    assert ph.training.default_precision("mps") == "no"
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tiny):
     with pytest.raises(ValueError, match="which this machine lacks"):
@@ -272,6 +334,19 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(step, t
     for name in ("config.json", "model.safetensors"):
         files = [tmp_path / run / "best" / name for run in ("whole", "halted")]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_augmentation_goes_on_in_a_resumed_run(tiny, tmp_path):
+    shift = functools.partial(ph.data.random_shift, most=2)
+    whole, halted, resumed = (small(dropout=0.3) for _ in range(3))
+    history = fit(whole, tiny, augment=shift)
+    hook = interrupt_at(5, halted)
+    fit(halted, tiny, folder=tmp_path, augment=shift)
+    hook.remove()
+    with pytest.raises(ValueError, match=r"augment='random_shift\(most=2\)', now augment=None"):
+        fit(small(dropout=0.3), tiny, folder=tmp_path, resume=True)
+    assert without_time(fit(resumed, tiny, folder=tmp_path, augment=shift, resume=True)) == without_time(history)
+    assert same_weights(whole, resumed)
 
 
 def test_the_second_ctrl_c_acts_at_once(tiny, request):
@@ -402,7 +477,7 @@ def test_two_processes_train_like_one(tiny, tmp_path):
             images = ph.Images(**torch.load("images.pt"))
             torch.manual_seed(0)
             model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6)
-            ph.fit(model, images, epochs=2, batch_size=16, folder="two", progress=False, device="cpu")
+            ph.fit(model, images, epochs=2, batch_size=16, folder="two", progress=False, device="cpu", precision="no")
             """
         )
     )
@@ -431,6 +506,7 @@ def command(*words):
 
 def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
     words = ["--data", "digits", "--hidden", 8, "--blocks", 1, "--epochs", 1, "--batch-size", 1000, "--seed", 3]
+    words += ["--shift", 1]
     assert command("train", *words, "--folder", tmp_path / "run", "--device", "cpu") == 0
     card = json.loads((tmp_path / "run" / "best" / "card.json").read_text())
     assert card["seed"] == 3 and card["data"] == "digits" and card["training_images"] == 4000
@@ -443,6 +519,17 @@ def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
     assert picture.read_bytes()[1:4] == b"PNG"
 
 
+def test_the_command_line_draws_a_row_of_each_class(tmp_path):
+    from torchvision.io import decode_image
+
+    words = ["--data", "digits", "--model", "gated", "--conditional", "--hidden", 4, "--blocks", 1, "--epochs", 1]
+    words += ["--batch-size", 1000, "--device", "cpu", "--folder", tmp_path / "run"]
+    assert command("train", *words) == 0
+    picture = tmp_path / "samples.png"
+    assert command("sample", tmp_path / "run" / "best", "--out", picture, "--count", 6, "--label", 4, 9) == 0
+    assert decode_image(str(picture)).shape == (3, 3 * (2 * 30 + 2), 3 * (3 * 30 + 2))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -453,7 +540,13 @@ def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--hidden", "3"], "hidden is 3"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--blocks", "-3"], "blocks is -3"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--seconds", "0"], "seconds is 0"),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--shift", "28"], "most is 28"),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--shift", "-1"], "most is -1"),
         (["sample", "pixelcnn-digits", "--out", "x.png", "--device", "foo"], "device is 'foo'"),
+        (["sample", "gated-digits", "--out", "x.png"], "label is missing"),
+        (["sample", "gated-digits", "--out", "x.png", "--count", "5", "--label", "0", "1"], "count is 5 for 2 classes"),
+        (["sample", "gated-digits", "--out", "x.png", "--count", "1", "--label", "10"], "label runs from 10"),
+        (["sample", "pixelcnn-digits", "--out", "x.png", "--label", "1"], "built without classes"),
         (["sample", "pixelcnn-digits", "--out", "x.jpg"], "ends in .png"),
         (["sample", "pixelcnn-digits", "--out", "missing/x.png"], "a folder that exists"),
     ],

@@ -1,0 +1,185 @@
+"""Typical answers to the exercises of notebook 06: each wrong one is named for what it is."""
+
+import itertools
+
+import pytest
+import torch
+
+from pixelhelpers.exercises import check_holes, check_missed
+from pixelhelpers.exercises.short_sighted import _missed, _region
+
+
+def verdict(capsys, check, answer) -> str:
+    check(answer)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check", [check_missed, check_holes])
+@pytest.mark.parametrize("stub", [None, ..., lambda *arguments: None, lambda *arguments: ...])
+def test_unsolved_stub_gets_a_friendly_line(capsys, check, stub):
+    assert verdict(capsys, check, stub).startswith("✎ Not solved yet")
+
+
+# -- missed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernels", [[3] * 7, [7, 3, 3, 3, 3, 3], [3, 7], [5, 3, 9], [7], [5] * 4, [3, 3, 9, 5]])
+def test_the_reference_equals_a_walk_over_taps(kernels):
+    reach = sum(kernel // 2 for kernel in kernels)
+    seen = {(0, 0)}
+    for kernel in kernels:
+        half = range(-(kernel // 2), kernel // 2 + 1)
+        taps = [(down, right) for down in half for right in half if (down, right) <= (0, 0)]
+        seen = {(row + down, column + right) for row, column in seen for down, right in taps}
+    above = set(itertools.product(range(-reach, 0), range(-reach, reach + 1)))
+    assert len(above - seen) == _missed(kernels)
+
+
+def solution(kernels):
+    halves = sorted((kernel // 2 for kernel in kernels), reverse=True)
+    reach = sum(halves)
+    return sum(reach - sum(halves[:up]) for up in range(1, reach))
+
+
+def by_walking(kernels):
+    reach = sum(kernel // 2 for kernel in kernels)
+    at = (reach, reach)
+    seen = {at}
+    for kernel in kernels:
+        half = range(-(kernel // 2), kernel // 2 + 1)
+        seen = {(r + a, c + b) for r, c in seen for a in half for b in half if (a, b) <= (0, 0)}
+    return sum((r, c) not in seen for r in range(reach) for c in range(2 * reach + 1))
+
+
+@pytest.mark.parametrize("answer", [solution, by_walking, lambda kernels: torch.tensor(solution(kernels))])
+def test_missed_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_missed, answer).startswith("✓")
+
+
+def in_turn(kernels):
+    halves = [kernel // 2 for kernel in kernels]
+    reach = sum(halves)
+    return sum(reach - sum(halves[:up]) for up in range(1, reach + 1))
+
+
+def reach(kernels):
+    return sum(kernel // 2 for kernel in kernels)
+
+
+def above(kernels):
+    return reach(kernels) * (2 * reach(kernels) + 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda k: 2 * solution(k), "on the right only"),
+        (lambda k: above(k) - solution(k), "what is seen of the rows above"),
+        (above, "all that lies within reach"),
+        (lambda k: reach(k) * (reach(k) - 1) // 2, "as if all kernels were 3 x 3"),
+        (lambda k: reach(k) * (reach(k) + 1) // 2, "right above the pixel"),
+        (lambda k: len(k) * (len(k) - 1) // 2, "you count layers"),
+        (in_turn, "the widest step may come first"),
+        (lambda k: solution(k) / above(k), "their share"),
+        (lambda k: 99, "it is 21"),
+        (lambda k: "21", "return a number"),
+        (lambda k: True, "return a number"),
+        (lambda k: k[99], "raised IndexError"),
+    ],
+)
+def test_missed_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_missed, answer)
+    assert said.startswith("✗") and words in said
+
+
+# -- holes ----------------------------------------------------------------------------------------
+
+
+def earlier_than(seen, at):
+    return torch.arange(seen.numel()).view(seen.shape) < at[0] * seen.shape[1] + at[1]
+
+
+def window(seen, at, grow=0, symmetric=True):
+    place = torch.tensor([at])
+    rows, columns = torch.cat([seen.nonzero(), place]).T
+    top, reach = rows.min() - grow, (columns - at[1]).abs().max() + grow
+    left, right = (at[1] - reach, at[1] + reach) if symmetric else (columns.min(), columns.max())
+    inside = torch.zeros_like(seen)
+    inside[max(0, top) : at[0] + 1, max(0, left) : right + 1] = True
+    return inside
+
+
+def holes(seen, at):
+    return window(seen, at) & earlier_than(seen, at) & ~seen
+
+
+def right_of(seen, at):
+    result = torch.zeros_like(seen)
+    result[at[0], at[1] + 1 :] = True
+    return result
+
+
+def by_loops(seen, at):
+    result = torch.zeros_like(seen)
+    pixels = [tuple(pixel) for pixel in seen.nonzero().tolist()] or [at]
+    far = max(abs(column - at[1]) for _, column in pixels)
+    for row in range(min(row for row, _ in pixels), at[0] + 1):
+        for column in range(seen.shape[1]):
+            if abs(column - at[1]) <= far and (row, column) < at and not seen[row, column]:
+                result[row, column] = True
+    return result
+
+
+@pytest.mark.parametrize("answer", [holes, by_loops])
+def test_holes_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_holes, answer).startswith("✓")
+
+
+def overwriting(seen, at):
+    seen[at] = True
+    result = holes(seen, at)
+    seen.fill_(True)
+    return result
+
+
+def test_an_answer_may_write_on_what_it_is_given(capsys):
+    assert verdict(capsys, check_holes, overwriting).startswith("✓")
+
+
+def without_empty(seen, at):
+    seen.nonzero()[:, 0].min()
+    return holes(seen, at)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda seen, at: ~seen, "itself is among your holes"),
+        (lambda seen, at: window(seen, at) & ~seen, "itself is among your holes"),
+        (lambda seen, at: seen, "are seen"),
+        (lambda seen, at: window(seen, at) & earlier_than(seen, at), "are seen"),
+        (lambda seen, at: holes(seen, at) | right_of(seen, at), "come later"),
+        (lambda seen, at: earlier_than(seen, at) & ~seen, "more layers would reach"),
+        (lambda seen, at: holes(seen, at) & (torch.arange(12) < at[0])[:, None], "own row are missing"),
+        (lambda seen, at: window(seen, at, symmetric=False) & earlier_than(seen, at) & ~seen, "rightmost pixel"),
+        (lambda seen, at: window(seen, at, grow=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
+        (lambda seen, at: torch.zeros_like(seen), "you mark 0 of"),
+        (lambda seen, at: holes(seen, at).float(), "a tensor of bool"),
+        (lambda seen, at: int(holes(seen, at).sum()), "returned int"),
+        (lambda seen, at: holes(seen, at)[1:], "a tensor of bool"),
+        (without_empty, "the first pixel, which sees nothing"),
+        (lambda seen, at: seen[99], "raised IndexError"),
+    ],
+)
+def test_holes_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_holes, answer)
+    assert said.startswith("✗") and words in said
+
+
+def test_the_regions_are_what_layers_see():
+    from torch import nn
+
+    from pixelhelpers import MaskedConv2d, receptive_field
+
+    layers = nn.Sequential(*(MaskedConv2d(kind, 1, 1, 3) for kind in "ABBB"))
+    assert torch.equal(_region("ABBB", (6, 1), (12, 15)), receptive_field(layers, (6, 1), (1, 12, 15)))
