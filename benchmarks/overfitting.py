@@ -3,7 +3,8 @@
     python benchmarks/overfitting.py
     python benchmarks/overfitting.py --data digits --case dropout     # this one again
 
-Every run of PixelCNN has the same images, the same number of epochs and the same schedule; only early stopping
+The images are halved to 14 x 14 pixels, so that a run takes half a minute. Every run of PixelCNN has the same
+images, the same number of epochs and the same schedule; only early stopping
 ends before. One strength of each cure, not tuned. Written down are both curves of `fit` (its training score is
 the mean while learning, so with dropout or shifts it is that of the harder task), and the scores of the best and
 of the last averaged weights on the 500 training images as they are, on 250 validation images, by which the best
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 import pixelhelpers as ph
 
@@ -30,13 +32,13 @@ CASES = {
     "no cure": {},
     "early stopping": {"patience": 5},
     "dropout": {"dropout": 0.3},
-    "weight decay": {"weight_decay": 1.0},
+    "weight decay": {"weight_decay": 0.1},
     "small shifts": {"augment": partial(ph.data.random_shift, most=1)},
 }
 DATA = ("fashion-mnist", "digits")
-SEEDS = (0,)
-MODEL = {"hidden": 64, "blocks": 5}
-BUDGET = {"epochs": 50, "batch_size": 8, "lr": 4e-3, "precision": "bf16"}
+SEEDS = (0, 1)
+MODEL = {"hidden": 64, "blocks": 5, "image_size": 14}
+BUDGET = {"epochs": 60, "batch_size": 10, "lr": 4e-3, "precision": "bf16"}
 COUNTS = {"train": 500, "valid": 250, "test": 500}
 RESULT = Path(__file__).with_suffix(".json")
 
@@ -95,9 +97,14 @@ def train(name: str, case: str, seed: int) -> dict:
 
 
 def few(images: ph.Images) -> ph.Images:
-    parts = {part: getattr(images, part)[:count] for part, count in COUNTS.items()}
+    """The first images, each side halved: a quarter of the values to learn from, in a quarter of the time."""
+    parts = {part: halved(getattr(images, part)[:count]) for part, count in COUNTS.items()}
     labels = {f"{part}_labels": getattr(images, f"{part}_labels")[:count] for part, count in COUNTS.items()}
     return replace(images, **parts, **labels)
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return F.avg_pool2d(x.float(), 2).round().to(torch.uint8)
 
 
 def scores(model: torch.nn.Module, images: ph.Images) -> dict[str, float]:
