@@ -225,7 +225,7 @@ def test_probabilities_of_a_gated_model_sum_to_one_in_every_class(number):
 def test_a_vertical_stack_that_is_not_shifted_down_is_caught(monkeypatch):
     monkeypatch.setattr("pixelhelpers.models.gated.shift_down", lambda x: x)
     model = random_gated(0)
-    with pytest.raises(ph.CausalityError, match="too far to the right|type B"):
+    with pytest.raises(ph.CausalityError, match=r"too far to the right|type B"):
         ph.check_causal(model, (model.image_channels, 5, 6))
 
 

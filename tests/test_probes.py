@@ -900,10 +900,11 @@ def test_many_images_count_alike_and_labels_go_with_them():
 
 
 def test_weight_lies_within_the_receptive_field_and_leaves_the_model_alone():
-    model = network(hidden=16, blocks=2).train()
+    model = network(hidden=16, blocks=2, dropout=0.5).train()
     images = torch.randint(8, (8, 1, 9, 9), dtype=torch.uint8)
     with torch.no_grad():
         weight = effective_receptive_field(model, images, (7, 4))
+    assert torch.equal(weight, effective_receptive_field(model, images, (7, 4)))  # dropout is off
     seen = receptive_field(model, (7, 4), (1, 9, 9))
     assert weight[seen].gt(0).any() and weight[~seen].eq(0).all()
     assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())

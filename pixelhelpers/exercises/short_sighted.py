@@ -27,10 +27,8 @@ def check_missed(answer: Callable[[list[int]], int]) -> str:
 
     Example:
         >>> check_missed(lambda kernels: len(kernels) * (len(kernels) - 1) // 2)
-        ✗ Not yet. For [7, 3, 3, 3, 3, 3] you say 15, which is right, but for [5, 5, 5] 3: you count layers. \
-Each step of theirs is as wide as half their kernel.
+        ✗ Not yet. For [5, 5, 5] you say 3: you count layers. Each step of theirs is as wide as half their kernel.
     """
-    right_so_far = None
     cases = ([3] * 7, [7, 3, 3, 3, 3, 3], [7], [5, 5, 5], [9, 3, 3, 3], [3, 7], [3, 3, 9, 5])
     for kernels in cases:
         result = ask(answer, list(kernels))
@@ -39,11 +37,8 @@ Each step of theirs is as wide as half their kernel.
         if not isinstance(result, int | float) or isinstance(result, bool):
             raise Mistake(f"The answer is a {type(result).__name__}: return a number.")
         right = _missed(kernels)
-        if result == right:
-            right_so_far = f"For {kernels} you say {right}, which is right, but for "
-            continue
-        case = f"{right_so_far or 'For '}{kernels} {'' if right_so_far else 'you say '}{result:g}:"
-        raise Mistake(f"{case} {_why(kernels, result, right)}")
+        if result != right:
+            raise Mistake(f"For {kernels} you say {result:g}: {_why(kernels, result, right)}")
     return "Right for any kernels, in any order: what counts is how wide the widest steps are."
 
 
