@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ..distributions import Categorical, categorical_log_prob
+from ..layers import MaskedConv2d
 from ..wavefront import Front
 
 FORMAT = 1
@@ -265,6 +266,21 @@ class AutoregressiveModel(nn.Module):
 
 class SoftmaxModel(AutoregressiveModel):
     """A model whose `forward` gives one logit per level: `[N, levels, H, W]`, colour `[N, levels, C, H, W]`."""
+
+    def softmax_head(self, hidden: int) -> nn.Sequential:
+        """Makes the last layers: two 1x1 convolutions of type B, each after a ReLU, ending in a logit per level."""
+        return nn.Sequential(
+            nn.ReLU(),
+            MaskedConv2d("B", hidden, hidden, 1, self.image_channels),
+            nn.ReLU(),
+            MaskedConv2d("B", hidden, self.levels * self.image_channels, 1, self.image_channels),
+        )
+
+    def by_level(self, logits: Tensor) -> Tensor:
+        """Gives the head's output the shape of `forward`: for colour, levels and channels get an axis each."""
+        if self.image_channels == 1:
+            return logits
+        return logits.unflatten(1, (self.image_channels, self.levels)).transpose(1, 2)
 
     def logits_per_value(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         """Gives the logits as `[N, C, H, W, levels]`, a view of what `forward` computed."""

@@ -75,12 +75,7 @@ class GatedPixelCNN(SoftmaxModel):
         self.above = DownShiftedConv2d(image_channels, hidden, (3, 7))
         self.beside = MaskedConv2d("A", image_channels, hidden, (1, 7), image_channels)
         self.blocks = nn.ModuleList(GatedBlock(hidden, 3, classes, dropout, image_channels) for _ in range(blocks))
-        self.head = nn.Sequential(
-            nn.ReLU(),
-            MaskedConv2d("B", hidden, hidden, 1, image_channels),
-            nn.ReLU(),
-            MaskedConv2d("B", hidden, levels * image_channels, 1, image_channels),
-        )
+        self.head = self.softmax_head(hidden)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         x, label = self.scale(x), self.labels(label, len(x))
@@ -89,10 +84,7 @@ class GatedPixelCNN(SoftmaxModel):
         h = self.beside(x).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             v, h = block(v, h, label)
-        logits = self.head(h)
-        if self.image_channels == 1:
-            return logits
-        return logits.unflatten(1, (self.image_channels, self.levels)).transpose(1, 2)
+        return self.by_level(self.head(h))
 
     @property
     def lag(self) -> int:

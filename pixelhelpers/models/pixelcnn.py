@@ -74,12 +74,7 @@ class PixelCNN(SoftmaxModel):
         self.stem = MaskedConv2d("A", image_channels, hidden, 7, image_channels)
         self.class_bias = None if classes is None else nn.Embedding(classes, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden, 3, dropout, image_channels) for _ in range(blocks)))
-        self.head = nn.Sequential(
-            nn.ReLU(),
-            MaskedConv2d("B", hidden, hidden, 1, image_channels),
-            nn.ReLU(),
-            MaskedConv2d("B", hidden, levels * image_channels, 1, image_channels),
-        )
+        self.head = self.softmax_head(hidden)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         # Channels last from here on: 1x1 convolutions and the softmax over levels then read memory in order.
@@ -87,10 +82,7 @@ class PixelCNN(SoftmaxModel):
         label = self.labels(label, len(x))
         if label is not None:
             h = h + self.class_bias(label)[:, :, None, None]
-        logits = self.head(self.blocks(h))
-        if self.image_channels == 1:
-            return logits
-        return logits.unflatten(1, (self.image_channels, self.levels)).transpose(1, 2)
+        return self.by_level(self.head(self.blocks(h)))
 
     @property
     def lag(self) -> int:
