@@ -9,8 +9,8 @@ from typing import Any
 
 from . import data, distributions, layers, models, probes, sampling, training
 from .data import DataError, Images, load_images
-from .layers import DownShiftedConv2d, GatedBlock, MaskedConv2d, ResidualBlock
-from .models import GatedPixelCNN, PixelCNN, list_pretrained, load_pretrained
+from .layers import DownRightShiftedConv2d, DownShiftedConv2d, GatedBlock, MaskedConv2d, ResidualBlock
+from .models import GatedPixelCNN, PixelCNN, PixelCNNPlusPlus, list_pretrained, load_pretrained
 from .probes import (
     CausalityError,
     blind_spot,
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CausalityError",
     "DataError",
+    "DownRightShiftedConv2d",
     "DownShiftedConv2d",
     "GatedBlock",
     "GatedPixelCNN",
@@ -34,6 +35,7 @@ __all__ = [
     "Images",
     "MaskedConv2d",
     "PixelCNN",
+    "PixelCNNPlusPlus",
     "ResidualBlock",
     "bits_per_dim",
     "blind_spot",

@@ -1,9 +1,16 @@
-"""What a network's output means: the distribution of each value given the earlier ones."""
+"""What a network's output means: the distribution of each value given the earlier ones.
+
+References:
+    van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, section 2.2,
+    https://arxiv.org/abs/1601.06759
+    Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, sections 2.1-2.2, https://arxiv.org/abs/1701.05517
+"""
 
 import torch
 from torch import Tensor
 from torch import distributions as td
 from torch.distributions.utils import lazy_property
+from torch.nn import functional as F
 
 ROWS = 1024  # values that are scored together: 1 MB of logits, which stays in a core's cache
 
@@ -87,3 +94,217 @@ def _in_parts(*tensors: Tensor):
     """A few rows of each at a time on a CPU; a GPU, which has no such cache, takes all at once."""
     rows = ROWS if tensors[0].is_cpu else max(1, len(tensors[0]))
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+
+
+class DiscretizedLogisticMixture(td.Distribution):
+    """A mixture of logistic distributions on the image scaled to [-1, 1], read off in bins of one level.
+
+    A level's probability is the mass that the mixture puts between the middles to its two neighbours. The
+    lowest and the highest level own the tails, so the levels' probabilities sum to 1. With `coefficients`
+    it is the joint distribution of the three channels of a pixel: the component is drawn once for all of
+    them, and the means of G and B move with the channels before.
+
+    Everything is computed in float32 or better, and for any finite parameters: log-scales beyond -7 and 7
+    and means beyond -10,000 and 10,000 count as these.
+
+    Arguments:
+        logits: unnormalised log-weights of the M components, `[..., M]`.
+        means: `[..., M]`; with coefficients `[..., 3, M]`.
+        log_scales: natural logarithms of the scales, shaped like `means`.
+        coefficients: how much R adds to the mean of G, R to that of B, and G to that of B, `[..., 3, M]`.
+        levels: number of levels, at least 2; level v lies at 2 v / (levels - 1) - 1.
+
+    Raises:
+        ValueError: for shapes that do not belong together, or fewer than 2 levels.
+
+    References:
+        Salimans et al. 2017, equations 2 and 3.
+
+    Example:
+        >>> import torch
+        >>> pixel = DiscretizedLogisticMixture(torch.zeros(2), torch.tensor([-1.0, 0.2]), torch.tensor([-3.0, -2.0]))
+        >>> pixel.pmf().shape, round(float(pixel.pmf().sum()), 5)
+        (torch.Size([256]), 1.0)
+        >>> bool(torch.isclose(pixel.log_prob(torch.tensor(150)), pixel.pmf()[150].log()))
+        True
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (the parent's name for it)
+    LARGEST_LOG_SCALE = 7.0
+    LARGEST_MEAN = 1e4
+
+    def __init__(
+        self,
+        logits: Tensor,
+        means: Tensor,
+        log_scales: Tensor,
+        coefficients: Tensor | None = None,
+        levels: int = 256,
+    ):
+        if levels < 2:
+            raise ValueError(f"levels is {levels}: give at least 2.")
+        given = [tuple(t.shape) for t in (logits, means, log_scales, coefficients) if t is not None]
+        batch, components = given[0][:-1], given[0][-1:]
+        event = () if coefficients is None else (3,)
+        if not components or any(shape != batch + event + components for shape in given[1:]):
+            wanted = "all three [..., M]" if coefficients is None else "[..., M], then three times [..., 3, M]"
+            raise ValueError(f"logits, means, log_scales (and coefficients) have shapes {given}: give {wanted}.")
+        dtype = torch.promote_types(means.dtype, torch.float32)
+        self.levels = levels
+        self.logits = logits.to(dtype).log_softmax(-1)
+        self.means = means.to(dtype).clamp(-self.LARGEST_MEAN, self.LARGEST_MEAN)
+        self.log_scales = log_scales.to(dtype).clamp(-self.LARGEST_LOG_SCALE, self.LARGEST_LOG_SCALE)
+        self.coefficients = coefficients
+        if coefficients is not None:
+            self.coefficients = coefficients.to(dtype).clamp(-self.LARGEST_MEAN, self.LARGEST_MEAN)
+        super().__init__(batch, event, validate_args=False)
+
+    @property
+    def support(self) -> td.constraints.Constraint:
+        values = td.constraints.integer_interval(0, self.levels - 1)
+        return td.constraints.independent(values, 1) if self.event_shape else values
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Gives the log-probability of levels, or of whole pixels of three.
+
+        Arguments:
+            value: integers in `[0, levels)`, broadcastable to `[...]`, with coefficients to `[..., 3]`.
+
+        Returns:
+            nats `[...]`, at most 0.
+        """
+        value = self._checked(value)
+        bins = self._log_bins(value, self._means_given(value))
+        if self.event_shape:
+            bins = bins.sum(-2)
+        return (self.logits + bins).logsumexp(-1).clamp(max=0)
+
+    def conditionals(self, value: Tensor) -> "DiscretizedLogisticMixture":
+        """Gives each channel's distribution given the channels before it: mixtures without coefficients.
+
+        The earlier channels say which component they are likely to come from, so the weights change with them.
+
+        Arguments:
+            value: integers `[..., 3]`; the last channel does not matter.
+
+        Returns:
+            a mixture of batch shape `[..., 3]`.
+
+        Example:
+            >>> zeros = torch.zeros(3, 2)
+            >>> pixel = DiscretizedLogisticMixture(zeros[0], zeros, zeros, zeros, levels=4)
+            >>> levels = torch.tensor([0, 3, 1])
+            >>> bool(torch.isclose(pixel.conditionals(levels).log_prob(levels).sum(), pixel.log_prob(levels)))
+            True
+        """
+        if not self.event_shape:
+            raise ValueError("a mixture without coefficients has one channel: it is its own conditional.")
+        value = self._checked(value)
+        means = self._means_given(value)
+        seen = self._log_bins(value, means).cumsum(-2)  # what R, and R with G, say of the components
+        logits = self.logits.unsqueeze(-2) + F.pad(seen[..., :-1, :], (0, 0, 1, 0))
+        return DiscretizedLogisticMixture(logits, means, self.log_scales.expand_as(means), levels=self.levels)
+
+    def pmf(self) -> Tensor:
+        """Gives the probability of every level, `[..., levels]`, summing to 1; not for whole pixels of three."""
+        self._refuse_pixels("pmf")
+        weights, means, log_scales = (
+            t.flatten(0, -2) if t.dim() > 1 else t[None] for t in (self.logits.exp(), self.means, self.log_scales)
+        )
+        rows = ROWS // 4 if means.is_cpu else max(1, len(means))  # `[rows, M, levels]` is to stay in the cache
+        parts = zip(*(t.split(rows) for t in (weights, means, log_scales)), strict=True)
+        pmf = [(weight[:, None] @ self._bins(mean, log_scale))[:, 0] for weight, mean, log_scale in parts]
+        return torch.cat(pmf).view(*self.batch_shape, self.levels)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected level `[...]`, a real number in [0, levels - 1]; not for whole pixels of three."""
+        self._refuse_pixels("mean")
+        return self.pmf() @ torch.arange(self.levels, dtype=self.means.dtype, device=self.means.device)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: tuple[int, ...] | torch.Size = ()) -> Tensor:
+        """Draws a component, a logistic number from it, and takes the level that it falls on.
+
+        Arguments:
+            sample_shape: how many, in front of the batch shape.
+
+        Returns:
+            int64 levels `[*sample_shape, ...]`, with coefficients `[*sample_shape, ..., 3]`.
+        """
+        shape = self._extended_shape(sample_shape)
+        component = td.Categorical(logits=self.logits).sample(sample_shape)[..., None]
+        if self.event_shape:
+            component = component.unsqueeze(-2).expand(*shape, 1)
+
+        def chosen(parameter: Tensor) -> Tensor:
+            parameter = parameter.expand(*component.shape[:-1], -1)
+            return parameter.gather(-1, component)[..., 0].double()
+
+        means, scales = chosen(self.means), chosen(self.log_scales).exp()
+        noise = scales * torch.rand(shape, dtype=torch.float64, device=means.device).logit(eps=1e-16)
+        if not self.event_shape:
+            return self._level_of(means + noise)
+        red_to_green, red_to_blue, green_to_blue = chosen(self.coefficients).unbind(-1)
+        red, green, blue = (means + noise).unbind(-1)
+        red = self._level_of(red)  # later channels see levels, as the likelihood does, never raw numbers
+        green = self._level_of(green + red_to_green * self._place(red))
+        blue = self._level_of(blue + red_to_blue * self._place(red) + green_to_blue * self._place(green))
+        return torch.stack((red, green, blue), -1)
+
+    # -- what happens inside ------------------------------------------------------------------------
+
+    def _checked(self, value: Tensor) -> Tensor:
+        if value.shape[value.dim() - len(self.event_shape) :] != self.event_shape:
+            raise ValueError(f"value has shape {tuple(value.shape)}: its last axis must hold R, G and B.")
+        if value.is_cpu and value.numel() and not self._on_the_grid(value):  # a GPU is not asked: that would stop it
+            raise ValueError(
+                f"value runs from {value.min()} to {value.max()} in {value.dtype}: give whole numbers in "
+                f"0 … {self.levels - 1}."
+            )
+        return value.to(self.means)
+
+    def _on_the_grid(self, value: Tensor) -> bool:
+        whole = not value.is_floating_point() or bool((value == value.round()).all())
+        return whole and 0 <= int(value.min()) <= int(value.max()) < self.levels
+
+    def _refuse_pixels(self, name: str) -> None:
+        if self.event_shape:
+            raise ValueError(f"{name} is for single channels: ask .conditionals(value).{name}.")
+
+    def _place(self, level: Tensor) -> Tensor:
+        """Where a level lies on the scale from -1 to 1."""
+        return level * (2 / (self.levels - 1)) - 1
+
+    def _level_of(self, x: Tensor) -> Tensor:
+        return ((x + 1) * ((self.levels - 1) / 2)).round().clamp(0, self.levels - 1).long()
+
+    def _means_given(self, value: Tensor) -> Tensor:
+        """The means `[..., 3, M]`, moved by the channels before."""
+        if not self.event_shape:
+            return self.means
+        red, green = (self._place(value[..., channel, None]) for channel in (0, 1))
+        red_to_green, red_to_blue, green_to_blue = self.coefficients.unbind(-2)
+        to_green, to_blue = red * red_to_green, red * red_to_blue + green * green_to_blue
+        return self.means + torch.stack((torch.zeros_like(to_green), to_green, to_blue), -2)
+
+    def _log_bins(self, value: Tensor, means: Tensor) -> Tensor:
+        """The log-mass that each component puts on a level, `[..., M]`, without a difference of near numbers."""
+        value = value[..., None]
+        sharpness = (-self.log_scales).exp()
+        below, above = ((self._place(edge) - means) * sharpness for edge in (value - 0.5, value + 0.5))
+        # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), and b - a is the same for all bins
+        width = torch.log(-torch.expm1(-2 / (self.levels - 1) * sharpness))
+        lowest, highest = value == 0, value == self.levels - 1
+        left = F.logsigmoid(above).masked_fill(highest, 0)
+        right = F.logsigmoid(-below).masked_fill(lowest, 0)
+        return left + right + width.masked_fill(lowest | highest, 0)
+
+    def _bins(self, means: Tensor, log_scales: Tensor) -> Tensor:
+        """The mass that each component puts on every level, `[rows, M, levels]`."""
+        sharpness = (-log_scales).exp()[..., None]
+        edges = self._place(torch.arange(0.5, self.levels - 1, dtype=means.dtype, device=means.device))
+        z = (edges - means[..., None]) * sharpness
+        bins = F.pad(z.sigmoid(), (0, 1), value=1.0) * F.pad((-z).sigmoid(), (1, 0), value=1.0)
+        bins[..., 1:-1] *= -torch.expm1(-2 / (self.levels - 1) * sharpness)
+        return bins

@@ -9,8 +9,10 @@ References:
     https://arxiv.org/abs/1601.06759
     van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, sections 2.1-2.3,
     https://arxiv.org/abs/1606.05328
+    Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, section 2.3, https://arxiv.org/abs/1701.05517
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -194,7 +196,9 @@ class MaskedConv2d(nn.Conv2d):
             >>> bool(torch.allclose(y[0], layer(x)[:, :, 0, 0], atol=1e-5))
             True
         """
-        return ConvStep(self, wave)
+        alone = self.kernel_size == (1, 1) and self.mask_type == "B"  # it looks at nothing but the pixel itself
+        window = None if alone else (*self.padding, self.ahead)
+        return ConvStep(wave, self.live(self.weight * self.mask), self.bias, window, self.image_channels)
 
     def extra_repr(self) -> str:
         rows, columns = self.kernel_size
@@ -203,30 +207,38 @@ class MaskedConv2d(nn.Conv2d):
 
 
 class ConvStep:
-    """A masked convolution that computes front after front and remembers what it has been given.
+    """A causal convolution that computes front after front and remembers what it has been given.
 
     For image channel c it computes the features of that channel only; those of earlier channels of the
     same pixels must have been given before. It works on a copy of the weights, takes part in no gradient
     and ends with the sampling call that it was made for.
 
     Arguments:
-        layer: the layer.
         wave: the fronts.
+        weight: `[out, in, rows, columns]`, without what is always masked.
+        bias: `[out]`.
+        window: how far it looks up, left, and right in the rows above; None: it sees the pixel itself only.
+        image_channels: the number of image channels that the features are shared among.
     """
 
-    def __init__(self, layer: MaskedConv2d, wave: Wavefront):
+    def __init__(
+        self,
+        wave: Wavefront,
+        weight: Tensor,
+        bias: Tensor,
+        window: tuple[int, int, int] | None,
+        image_channels: int = 1,
+    ):
         outputs, inputs = (
-            channel_groups(features, layer.image_channels).bincount().tolist()
-            for features in (layer.out_channels, layer.in_channels)
+            channel_groups(features, image_channels).bincount().tolist() for features in weight.shape[:2]
         )
-        weight = layer.live(layer.weight * layer.mask).detach()
-        weight = weight.permute(3, 2, 1, 0).flatten(0, 2)  # (column, row, input), output: as in Past.window
+        weight = weight.detach().permute(3, 2, 1, 0).flatten(0, 2)  # (column, row, input), output: as in Past.window
         self.past = None
-        if layer.kernel_size != (1, 1) or layer.mask_type == "A":
-            self.past = Past(wave, inputs, *layer.padding, layer.ahead)
+        if window is not None:
+            self.past = Past(wave, inputs, *window)
             weight = weight[: self.past.reach]
         self.weight = [part.contiguous() for part in weight.split(outputs, 1)]
-        self.bias = layer.bias.detach().split(outputs)
+        self.bias = bias.detach().split(outputs)
         if self.past is None:  # nothing but the pixel itself, up to the channel in question
             self.weight = [part[: sum(inputs[: c + 1])] for c, part in enumerate(self.weight)]
         self.now: list[Tensor] = []
@@ -307,52 +319,165 @@ class ResidualBlock(nn.Module):
 
 
 class DownShiftedConv2d(nn.Conv2d):
-    """A convolution of stride 1 that keeps the image size and sees its own row and rows above, on both sides.
+    """A convolution that sees its own row and rows above, on both sides.
 
     No weight is masked: the kernel has no rows below, and the padding moves it up. Given an image that was
-    shifted down by one row (`shift_down`), it sees only rows above, all columns alike.
+    shifted down by one row (`shift_down`), it sees only rows above, all columns alike. With stride 2 each
+    output stands for a square of 2x2 inputs and sees up to the upper row of it.
 
     Arguments:
         in_channels: number of input features.
         out_channels: number of output features.
         kernel_size: (rows, columns): its own row and the rows - 1 above it; an odd number of columns.
+        stride: 1, or 2 to halve height and width (rounded up).
 
     Shapes:
-        input `[N, in_channels, H, W]`, output `[N, out_channels, H, W]`.
+        input `[N, in_channels, H, W]`, output `[N, out_channels, H, W]`, with stride 2
+        `[N, out_channels, (H + 1) // 2, (W + 1) // 2]`.
 
     References:
         van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, section 2.2
-        (the vertical stack), and Salimans et al., "PixelCNN++", 2017, section 2.3, which gives it its name.
+        (the vertical stack), and Salimans et al. 2017, section 2.3, which gives it its name.
 
     Example:
         >>> layer = DownShiftedConv2d(1, 8, (2, 3))
         >>> layer(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 8, 28, 28])
+        >>> DownShiftedConv2d(1, 8, (2, 3), stride=2)(torch.zeros(2, 1, 7, 7)).shape
+        torch.Size([2, 8, 4, 4])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int]):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1):
         rows, columns = kernel_size
         if rows < 1 or columns < 1 or columns % 2 == 0:
             raise ValueError(f"kernel_size is {kernel_size}: give (rows, columns), columns odd.")
-        super().__init__(in_channels, out_channels, kernel_size)
+        super().__init__(in_channels, out_channels, kernel_size, _stride(stride))
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.kernel_size
         return super().forward(F.pad(x, (columns // 2, columns // 2, rows - 1, 0)))
 
-    def stepper(self) -> Callable[[Tensor], Tensor]:
-        """Gives `step(row)`, which is `forward` for one row after the other, `[N, features, 1, W]`."""
+    def stepper(self) -> Callable[[Tensor], Tensor | None]:
+        """Gives `step(row)`, which is `forward` for one row after the other, `[N, features, 1, W]`.
+
+        With stride 2 every second row, beginning with the second, gives None: the output has no row there.
+        """
         rows, columns = self.kernel_size
         seen: list[Tensor] = []
+        given = itertools.count()
 
-        def step(row: Tensor) -> Tensor:
+        def step(row: Tensor) -> Tensor | None:
             row = F.pad(row, (columns // 2, columns // 2))
             seen[:] = [*(seen or [torch.zeros_like(row)] * (rows - 1)), row][-rows:]
-            out = super(DownShiftedConv2d, self).forward(torch.cat(seen, 2))
-            del seen[: len(seen) - rows + 1]
-            return out
+            if next(given) % self.stride[0]:
+                return None
+            return super(DownShiftedConv2d, self).forward(torch.cat(seen, 2))
 
         return step
+
+
+class DownRightShiftedConv2d(nn.Conv2d):
+    """A convolution that sees its own row and rows above, its own column and columns to the left.
+
+    No weight is masked: the padding moves the kernel up and left. Given an image that was shifted to the
+    right by one column (`shift_right`), it sees strictly earlier pixels only. With stride 2 each output
+    stands for a square of 2x2 inputs and sees up to the upper left one of it.
+
+    Arguments:
+        in_channels: number of input features.
+        out_channels: number of output features.
+        kernel_size: (rows, columns): its own row and column, and those above and to the left of it.
+        stride: 1, or 2 to halve height and width (rounded up).
+
+    Shapes:
+        as for `DownShiftedConv2d`.
+
+    References:
+        Salimans et al. 2017, section 2.3.
+
+    Example:
+        >>> layer = DownRightShiftedConv2d(1, 8, (2, 2))
+        >>> layer(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 8, 28, 28])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1):
+        if min(kernel_size) < 1:
+            raise ValueError(f"kernel_size is {kernel_size}: give (rows, columns), at least (1, 1).")
+        super().__init__(in_channels, out_channels, kernel_size, _stride(stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.kernel_size
+        return super().forward(F.pad(x, (columns - 1, 0, rows - 1, 0)))
+
+    def stepper(self, wave: Wavefront) -> ConvStep:
+        """Gives `step(front, x)`, which is `forward` for one front of pixels at a time.
+
+        With stride 2, `put` every pixel and ask only where the output has one.
+        """
+        rows, columns = self.kernel_size
+        return ConvStep(wave, self.weight, self.bias, (rows - 1, columns - 1, 0))
+
+
+def _stride(stride: int) -> int:
+    if stride not in (1, 2):
+        raise ValueError(f"stride is {stride}: give 1, or 2 to halve height and width.")
+    return stride
+
+
+class DownShiftedConvTranspose2d(nn.ConvTranspose2d):
+    """Doubles height and width; each output sees what a down-shifted convolution of stride 2 may tell it.
+
+    The transposed convolution of a kernel of 2x3: an input of row i acts on the rows 2i and 2i + 1.
+
+    Arguments:
+        in_channels: number of input features.
+        out_channels: number of output features.
+
+    Shapes:
+        input `[N, in_channels, h, w]`; `shape`, (2h or 2h - 1, 2w or 2w - 1): what the strided one was
+        given; output `[N, out_channels, *shape]`.
+
+    References:
+        Salimans et al. 2017, section 2.4.
+
+    Example:
+        >>> DownShiftedConvTranspose2d(8, 8)(torch.zeros(2, 8, 4, 4), (7, 8)).shape
+        torch.Size([2, 8, 7, 8])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, (2, 3), stride=2, padding=(0, 1), output_padding=(0, 1))
+
+    def forward(self, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        return super().forward(x)[:, :, : shape[0], : shape[1]]
+
+
+class DownRightShiftedConvTranspose2d(nn.ConvTranspose2d):
+    """Doubles height and width; each output sees what a down-right-shifted convolution of stride 2 may tell it.
+
+    The transposed convolution of a kernel of 2x2: an input acts on the square of 2x2 outputs that it stands for.
+
+    Arguments:
+        in_channels: number of input features.
+        out_channels: number of output features.
+
+    Shapes:
+        as for `DownShiftedConvTranspose2d`.
+
+    References:
+        Salimans et al. 2017, section 2.4.
+
+    Example:
+        >>> DownRightShiftedConvTranspose2d(8, 8)(torch.zeros(2, 8, 4, 4), (7, 8)).shape
+        torch.Size([2, 8, 7, 8])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, (2, 2), stride=2)
+
+    def forward(self, x: Tensor, shape: tuple[int, int]) -> Tensor:
+        return super().forward(x)[:, :, : shape[0], : shape[1]]
 
 
 def shift_down(x: Tensor) -> Tensor:
@@ -367,6 +492,20 @@ def shift_down(x: Tensor) -> Tensor:
                   [1, 2]]]])
     """
     return F.pad(x, (0, 0, 1, -1))
+
+
+def shift_right(x: Tensor) -> Tensor:
+    """Moves an image to the right by one column; the first column becomes zero and the last one falls off.
+
+    Arguments:
+        x: `[N, features, H, W]`.
+
+    Example:
+        >>> shift_right(torch.tensor([[[[1, 2], [3, 4]]]]))
+        tensor([[[[0, 1],
+                  [0, 3]]]])
+    """
+    return F.pad(x, (1, -1))
 
 
 def gate(x: Tensor, image_channels: int = 1) -> Tensor:

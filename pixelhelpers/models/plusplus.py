@@ -1,0 +1,461 @@
+"""PixelCNN++: shifted convolutions, short-cuts through two coarser sizes, and a mixture of logistics.
+
+Implemented: the PixelCNN++ of Salimans et al. 2017 for grey and colour images, with a class bias in every
+gate. One stream of features sees the rows above, the other one also the pixels to the left; the channels of
+a pixel depend on each other through the mixture alone, so one pass gives all three. As in the authors'
+code, the image gets a channel of ones, by which the network can tell an edge from a value of zero.
+
+Different from it: the image is shifted before the first convolutions instead of their outputs after, so the
+edge is zero for the pixels but not for the bias; and weights are neither normalised nor initialised from
+data, which gained nothing here (benchmarks/plusplus.py). Not implemented: the variants of their ablation.
+
+References:
+    Salimans, Karpathy, Chen, Kingma, "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
+    Likelihood and Other Modifications", 2017, https://arxiv.org/abs/1701.05517
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..distributions import DiscretizedLogisticMixture
+from ..layers import (
+    DownRightShiftedConv2d,
+    DownRightShiftedConvTranspose2d,
+    DownShiftedConv2d,
+    DownShiftedConvTranspose2d,
+    shift_down,
+    shift_right,
+)
+from ..wavefront import Front, Wavefront
+from .base import At, AutoregressiveModel, Stepper
+
+LEVELS_OF_SIZE = 3  # the image's, half and a quarter of it
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """Applies the ELU to features and to their negatives: twice as many features, and no dead ones.
+
+    Arguments:
+        x: `[N, features, ...]`.
+
+    Returns:
+        `[N, 2 * features, ...]`.
+
+    References:
+        Salimans et al. 2017, section 3 (its authors' code names it); Shang et al., "Understanding and
+        Improving Convolutional Neural Networks via Concatenated Rectified Linear Units", 2016.
+
+    Example:
+        >>> concat_elu(torch.tensor([[2.0, -2.0]]))
+        tensor([[ 2.0000, -0.8647, -0.8647,  2.0000]])
+    """
+    return F.elu(torch.cat((x, -x), 1), inplace=True)
+
+
+class GatedResidual(nn.Module):
+    """The gated residual block of PixelCNN++, around shifted convolutions of one kind.
+
+    Arguments:
+        conv: makes a convolution from the numbers of its input and output features.
+        hidden: number of features.
+        links: how many other inputs there are; each enters through a 1x1 convolution.
+        classes: number of classes to condition on, or None.
+        dropout: probability in [0, 1) that a feature between the convolutions is dropped in training.
+
+    Shapes:
+        input, other inputs and output `[N, hidden, H, W]`; `label` `[N]`.
+
+    References:
+        Salimans et al. 2017, sections 2.3-2.5 and figure 2.
+
+    Example:
+        >>> block = GatedResidual(lambda *features: DownRightShiftedConv2d(*features, (2, 2)), hidden=16)
+        >>> block(torch.zeros(2, 16, 28, 28)).shape
+        torch.Size([2, 16, 28, 28])
+    """
+
+    def __init__(
+        self,
+        conv: Callable[[int, int], nn.Module],
+        hidden: int,
+        links: int = 0,
+        classes: int | None = None,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.look = conv(2 * hidden, hidden)
+        self.links = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 1, bias=False) for _ in range(links))
+        self.dropout = nn.Dropout(dropout)
+        self.gates = conv(2 * hidden, 2 * hidden)
+        self.class_bias = None if classes is None else nn.Embedding(classes, 2 * hidden)
+        with torch.no_grad():  # at first a block passes on little but its input
+            self.gates.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, *others: Tensor, label: Tensor | None = None) -> Tensor:
+        h = self.look(concat_elu(x))
+        for link, other in zip(self.links, others, strict=True):
+            h = h + link(concat_elu(other))
+        return self._gated(x, self.gates(self.dropout(concat_elu(h))), self._bias(label))
+
+    def _bias(self, label: Tensor | None) -> Tensor | None:
+        return None if label is None else self.class_bias(label)
+
+    def _gated(self, x: Tensor, h: Tensor, bias: Tensor | None) -> Tensor:
+        if bias is not None:
+            h = h + bias.to(h.dtype).view(*bias.shape, *[1] * (h.dim() - 2))
+        value, strength = h.chunk(2, 1)
+        return x + value * strength.sigmoid()
+
+    def row_stepper(self, label: Tensor | None) -> Callable[..., Tensor]:
+        """Gives `row(x, *others)`: `forward` for one row after the other, `[N, hidden, 1, W]`."""
+        look, gates, bias = self.look.stepper(), self.gates.stepper(), self._bias(label)
+
+        def row(x: Tensor, *others: Tensor) -> Tensor:
+            h = look(concat_elu(x))
+            for link, other in zip(self.links, others, strict=True):
+                h = h + link(concat_elu(other))
+            return self._gated(x, gates(concat_elu(h)), bias)
+
+        return row
+
+    def stepper(self, wave: Wavefront, label: Tensor | None) -> Callable[..., Tensor]:
+        """Gives `step(front, x, linked, *others)` for one pixel, `[N, hidden]`.
+
+        What the first link gives must have been computed: it sees rows, and comes as `linked`.
+        """
+        look, gates, bias = self.look.stepper(wave), self.gates.stepper(wave), self._bias(label)
+        links = [link.weight.detach()[:, :, 0, 0].T.contiguous() for link in self.links[1:]]
+
+        def step(front: Front, x: Tensor, linked: Tensor, *others: Tensor) -> Tensor:
+            h = look(front, concat_elu(x), onto=linked)
+            for link, other in zip(links, others, strict=True):
+                h = h.addmm_(concat_elu(other), link)
+            return self._gated(x, gates(front, concat_elu(h)), bias)
+
+        return step
+
+
+class Steps(NamedTuple):
+    """The two ways of a step, for one sampling call."""
+
+    row: Callable[..., Tensor]  # the stream above: from and to `[N, hidden, 1, W]`, a row at a time
+    pixel: Callable[..., Tensor]  # the stream beside: from and to `[N, hidden]`, at (row, column)
+
+
+class TwoStreams(nn.Module):
+    """One gated residual block of each stream; the one beside is also told what the one above found.
+
+    Arguments:
+        hidden: number of features of each stream.
+        short_cut: whether it also takes both streams of an earlier block.
+        classes, dropout: as for `GatedResidual`.
+
+    Shapes:
+        `above`, `beside` and both outputs `[N, hidden, H, W]`; `short_cut` a pair of such; `label` `[N]`.
+
+    References:
+        Salimans et al. 2017, sections 2.3 and 2.4, figure 2.
+    """
+
+    def __init__(self, hidden: int, short_cut: bool, classes: int | None, dropout: float):
+        super().__init__()
+        self.above = GatedResidual(_down_shifted, hidden, int(short_cut), classes, dropout)
+        self.beside = GatedResidual(_down_right_shifted, hidden, 1 + int(short_cut), classes, dropout)
+
+    def forward(
+        self, above: Tensor, beside: Tensor, label: Tensor | None, short_cut: tuple[Tensor, ...] = ()
+    ) -> tuple[Tensor, Tensor]:
+        above = self.above(above, *short_cut[:1], label=label)
+        return above, self.beside(beside, above, *short_cut[1:], label=label)
+
+    def stepper(self, wave: Wavefront, fronts: list[Front], label: Tensor | None) -> Steps:
+        """Gives the block's steps: `row(x, *short_cut)` and `pixel(at, x, *short_cut)`."""
+        row_of, step = self.above.row_stepper(label), self.beside.stepper(wave, label)
+        linked: list[Tensor] = []  # what the row above tells each of its pixels, [column, image, feature]
+
+        def row(x: Tensor, *short_cut: Tensor) -> Tensor:
+            x = row_of(x, *short_cut)
+            linked[:] = [self.beside.links[0](concat_elu(x))[:, :, 0].permute(2, 0, 1).contiguous()]
+            return x
+
+        def pixel(at: tuple[int, int], x: Tensor, *short_cut: Tensor) -> Tensor:
+            return step(fronts[at[0] * wave.width + at[1]], x, linked[0][at[1]], *short_cut)
+
+        return Steps(row, pixel)
+
+
+def _down_shifted(inputs: int, outputs: int) -> DownShiftedConv2d:
+    return DownShiftedConv2d(inputs, outputs, (2, 3))
+
+
+def _down_right_shifted(inputs: int, outputs: int) -> DownRightShiftedConv2d:
+    return DownRightShiftedConv2d(inputs, outputs, (2, 2))
+
+
+class Hourglass(nn.Module):
+    """Blocks on the way down, the same at half the size, and blocks on the way up with short-cuts.
+
+    Arguments:
+        hidden: number of features of each stream.
+        blocks: number of blocks on the way down, and of those on the way up that pair with them.
+        sizes: how many sizes there are, this one included.
+        classes, dropout: as for `GatedResidual`.
+
+    Shapes:
+        `above`, `beside` and both outputs `[N, hidden, H, W]`; `label` `[N]`.
+
+    References:
+        Salimans et al. 2017, section 2.4 and figure 2.
+    """
+
+    def __init__(self, hidden: int, blocks: int, sizes: int, classes: int | None, dropout: float):
+        super().__init__()
+        self.down = nn.ModuleList(TwoStreams(hidden, False, classes, dropout) for _ in range(blocks))
+        self.inner = None
+        if sizes > 1:
+            self.shrink_above = DownShiftedConv2d(hidden, hidden, (2, 3), stride=2)
+            self.shrink_beside = DownRightShiftedConv2d(hidden, hidden, (2, 2), stride=2)
+            self.inner = Hourglass(hidden, blocks, sizes - 1, classes, dropout)
+            self.grow_above = DownShiftedConvTranspose2d(hidden, hidden)
+            self.grow_beside = DownRightShiftedConvTranspose2d(hidden, hidden)
+            blocks += 1  # what this size was given is a short-cut, too
+        self.up = nn.ModuleList(TwoStreams(hidden, True, classes, dropout) for _ in range(blocks))
+
+    def forward(self, above: Tensor, beside: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        short_cuts = [(above, beside)]
+        for block in self.down:
+            short_cuts.append(block(*short_cuts[-1], label))
+        if self.inner is None:
+            above, beside = short_cuts.pop()
+        else:
+            shape = above.shape[-2:]
+            above, beside = short_cuts[-1]
+            above, beside = self.inner(self.shrink_above(above), self.shrink_beside(beside), label)
+            above, beside = self.grow_above(above, shape), self.grow_beside(beside, shape)
+        for block in self.up:
+            above, beside = block(above, beside, label, short_cuts.pop())
+        return above, beside
+
+    def stepper(self, wave: Wavefront, label: Tensor | None) -> Steps:
+        """Gives the steps of both streams: `row(x)` once per row, then `pixel(at, x)` for each of its pixels.
+
+        The sizes within take part in every second row and column; in between they are asked for what
+        they had.
+        """
+        fronts = list(wave)
+        down = [block.stepper(wave, fronts, label) for block in self.down]
+        up = [block.stepper(wave, fronts, label) for block in self.up]
+        if self.inner is not None:
+            half = Wavefront(wave.count, (1, (wave.height + 1) // 2, (wave.width + 1) // 2), wave.width, wave.like)
+            inner = self.inner.stepper(half, label)
+            shrink_row, shrink = self.shrink_above.stepper(), self.shrink_beside.stepper(wave)
+            grow = _grow(self.grow_beside)
+        rows: list[Tensor] = []  # of the stream above, still to be given out
+        grown: dict[int, Tensor] = {}  # of the stream beside, by column of the half size: [2, 2, N, hidden]
+
+        def row(x: Tensor) -> Tensor:
+            short_cuts = [x]
+            for block in down:
+                short_cuts.append(block.row(short_cuts[-1]))
+            if self.inner is None:
+                x = short_cuts.pop()
+            else:
+                smaller = shrink_row(short_cuts[-1])
+                if smaller is not None:
+                    rows[:] = self.grow_above(inner.row(smaller), (2, wave.width)).split(1, 2)
+                x = rows.pop(0)
+            for block in up:
+                x = block.row(x, short_cuts.pop())
+            return x
+
+        def pixel(at: tuple[int, int], x: Tensor) -> Tensor:
+            short_cuts = [x]
+            for block in down:
+                short_cuts.append(block.pixel(at, short_cuts[-1]))
+            if self.inner is None:
+                x = short_cuts.pop()
+            else:
+                (above, below), (left, right) = (divmod(place, 2) for place in at)
+                front = fronts[at[0] * wave.width + at[1]]
+                shrink.put(front, short_cuts[-1])
+                if below == right == 0:
+                    grown[left] = grow(inner.pixel((above, left), shrink(front)))
+                x = grown[left][below, right]
+            for block in up:
+                x = block.pixel(at, x, short_cuts.pop())
+            return x
+
+        return Steps(row, pixel)
+
+
+def _grow(layer: DownRightShiftedConvTranspose2d) -> Callable[[Tensor], Tensor]:
+    """The layer's step: from a pixel `[N, features]` to the square of those it stands for, `[2, 2, N, features]`."""
+    weight, bias = layer.weight.detach().permute(2, 3, 0, 1).contiguous(), layer.bias.detach()
+    return lambda x: (x @ weight).add_(bias)
+
+
+class PixelCNNPlusPlus(AutoregressiveModel):
+    """PixelCNN++: two streams of gated residual blocks at three sizes, and a mixture of logistics per pixel.
+
+    Arguments:
+        levels: number of levels of a value, at least 2.
+        image_channels: 1 for grey images, 3 for colour.
+        image_size: side in pixels that `sample` draws when it is not told another; any size can be scored.
+        classes: number of classes to condition on, or None.
+        hidden: number of features of each stream (the paper's 160).
+        blocks: number of blocks at each size on the way down (the paper's 5), at least 1.
+        dropout: probability in [0, 1) that a feature is dropped in training (the paper's 0.5).
+        components: number of logistics in the mixture (the paper's 5 to 10), at least 1.
+
+    Shapes:
+        images `[N, C, H, W]`, integers in `[0, levels)`; parameters `[N, 3 * components, H, W]`, for colour
+        `[N, 10 * components, H, W]`: logits, means, log-scales, coefficients.
+
+    References:
+        Salimans et al. 2017, section 2 and figure 2.
+
+    Example:
+        >>> import torch
+        >>> model = PixelCNNPlusPlus(hidden=16, blocks=1, components=5)
+        >>> x = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
+        >>> model(x).shape
+        torch.Size([4, 15, 28, 28])
+        >>> model.log_prob(x).shape
+        torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        *,
+        levels: int = 256,
+        image_channels: int = 1,
+        image_size: int = 28,
+        classes: int | None = None,
+        hidden: int = 48,
+        blocks: int = 1,
+        dropout: float = 0.0,
+        components: int = 10,
+    ):
+        super().__init__(
+            levels=levels,
+            image_channels=image_channels,
+            image_size=image_size,
+            classes=classes,
+            hidden=hidden,
+            blocks=blocks,
+            dropout=dropout,
+            components=components,
+        )
+        for name, given in (("hidden", hidden), ("blocks", blocks), ("components", components)):
+            if given < 1:
+                raise ValueError(f"{name} is {given}: give at least 1.")
+        if image_channels not in (1, 3):
+            raise ValueError(f"image_channels is {image_channels}: give 1 for grey images or 3 for colour.")
+        channels = image_channels + 1  # and the ones
+        self.above = DownShiftedConv2d(channels, hidden, (2, 3))
+        self.beside_above = DownShiftedConv2d(channels, hidden, (1, 3))
+        self.beside = DownRightShiftedConv2d(channels, hidden, (2, 1))
+        self.hourglass = Hourglass(hidden, blocks, LEVELS_OF_SIZE, classes, dropout)
+        self.head = nn.Conv2d(hidden, (3 if image_channels == 1 else 10) * components, 1)
+        with torch.no_grad():  # the components begin side by side over the whole range, each an eighth of it wide
+            _, means, log_scales = self.head.bias[: 7 * components if image_channels == 3 else None].split(
+                [components, image_channels * components, image_channels * components]
+            )
+            means.copy_(torch.linspace(-1, 1, components).repeat(image_channels))
+            log_scales.sub_(2)
+
+    def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        x, label = self.scale(x), self.labels(label, len(x))
+        x = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)
+        up, left = shift_down(x), shift_right(x)
+        above = self.above(up).contiguous(memory_format=torch.channels_last)
+        beside = (self.beside_above(up) + self.beside(left)).contiguous(memory_format=torch.channels_last)
+        _, beside = self.hourglass(above, beside, label)
+        # The means need a resolution finer than a level, which no 16-bit format has.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(F.elu(beside).to(self.head.weight.dtype))
+
+    def mixture(self, parameters: Tensor) -> DiscretizedLogisticMixture:
+        """Reads the network's output: for grey images the mixtures of all values, for colour of all pixels.
+
+        Arguments:
+            parameters: `[..., features of the head]`.
+        """
+        if self.image_channels == 1:
+            return DiscretizedLogisticMixture(*parameters.chunk(3, -1), levels=self.levels)
+        logits, rest = parameters.tensor_split([self.settings["components"]], -1)
+        means, log_scales, coefficients = rest.unflatten(-1, (3, 3, -1)).unbind(-3)
+        return DiscretizedLogisticMixture(logits, means, log_scales, coefficients.tanh(), self.levels)
+
+    def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
+        rows, columns, channels = (slice(None),) * 3 if at is None else at
+        mixture = self.mixture(self(x, label).movedim(1, -1)[:, rows, columns])
+        seen = x.movedim(1, -1)[:, rows, columns]
+        if self.image_channels == 1:
+            parts = [t.unsqueeze(-2) for t in (mixture.logits, mixture.means, mixture.log_scales)]
+        else:
+            given = mixture.conditionals(seen)
+            parts = [given.logits, given.means, given.log_scales]
+        parts = [t.movedim(-2, 1)[:, channels] for t in parts]
+        return DiscretizedLogisticMixture(*parts, levels=self.levels)
+
+    def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        values = x.movedim(1, -1)
+        mixture = self.mixture(self(x, label).movedim(1, -1))
+        return mixture.log_prob(values[..., 0] if self.image_channels == 1 else values).flatten(1).sum(1)
+
+    @property
+    def lag(self) -> int:
+        """By how many columns a row must be ahead of the row below it: by all of them, the stream above needs it."""
+        return 1 << 30  # more than any width
+
+    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> Stepper:
+        """Gives the model's other way to run: the stream above row by row, the one beside pixel by pixel.
+
+        Arguments:
+            wave: the fronts, of one pixel each.
+            label: classes `[N]`, for a model with classes.
+        """
+        pixels = Wavefront(wave.count, (1, wave.height, wave.width), wave.width, wave.like)
+        fronts = list(pixels)
+        above, beside_above = self.above.stepper(), self.beside_above.stepper()
+        beside = self.beside.stepper(pixels)
+        hourglass = self.hourglass.stepper(pixels, label)
+        head = self.head.weight.detach()[:, :, 0, 0].T.contiguous()
+        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))  # of every level
+        blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
+        drawn, row = blank.clone(), blank.clone()  # the row above with its ones, and the one being drawn
+        stems: list[Tensor] = []  # what the row above gives each pixel, [column, image, feature]
+        pixel: list[Tensor] = []  # the newest one's parameters, and the levels of its channels so far
+
+        def predict(front: Front) -> DiscretizedLogisticMixture:
+            column = front.time - front.first * wave.lag
+            if front.channel == 0:
+                if column == 0:
+                    if front.first:
+                        drawn.copy_(row)
+                    row.copy_(blank)
+                    row[:, -1] = 1
+                    hourglass.row(above(drawn))
+                    stems[:] = [beside_above(drawn)[:, :, 0].permute(2, 0, 1).contiguous()]
+                own = fronts[front.first * wave.width + column]
+                left = row[:, :, 0, column - 1] if column else blank[:, :, 0, 0]
+                h = hourglass.pixel((front.first, column), beside(own, left, onto=stems[0][column]))
+                pixel[:] = [torch.addmm(self.head.bias, F.elu(h), head)]
+            mixture = self.mixture(pixel[0])
+            if self.image_channels == 1:
+                return mixture
+            seen = torch.stack([*pixel[1:], *[pixel[0].new_zeros(wave.count)] * (3 - len(pixel[1:]))], -1)
+            given = mixture.conditionals(seen)
+            parts = (t[:, front.channel] for t in (given.logits, given.means, given.log_scales))
+            return DiscretizedLogisticMixture(*parts, levels=self.levels)
+
+        def put(front: Front, levels: Tensor) -> None:
+            pixel.append(levels.to(pixel[0]))
+            row[:, front.channel, 0, front.time - front.first * wave.lag] = scaled[levels]
+
+        return Stepper(predict, put)
