@@ -1,0 +1,175 @@
+"""Masked or shifted: what a single rectangular shift loses, and what each form costs.
+
+    python benchmarks/shifted.py quality
+    python benchmarks/shifted.py cost
+
+`quality` trains PixelCNNs of about equally many weights that act, on the same 24,000 images, and scores all
+test images: one with raster masks, one whose every convolution sees the rectangle up and to the left, and one
+whose every convolution sees the rectangle of the rows above. Finished runs are kept; start it again and it goes on.
+`cost` times forward passes and training steps of single layers, in turn, as ratios to a square masked kernel,
+and counts their multiply-adds; leave the machine idle meanwhile. Both write shifted.json beside this file.
+"""
+
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from ablation import few
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import pixelhelpers as ph
+from pixelhelpers.layers import (
+    DownRightShiftedConv2d,
+    DownShiftedConv2d,
+    ShiftedPair,
+    rewritten,
+    shift_down,
+    shift_right,
+    to_masked,
+)
+
+RESULT = Path(__file__).with_suffix(".json")
+SEEDS = {"fashion-mnist": (0, 1), "digits": (0,)}
+IMAGES = 24_000
+BLOCKS = 5
+HIDDEN = {"mask": 48, "up and left": 50, "rows above": 46}  # about equally many weights that act
+SIDE, BATCH, FEATURES = 28, 32, 32
+
+
+class Rectangle(nn.Module):
+    """One shifted convolution in place of a masked one.
+
+    Arguments:
+        masked: the layer that it replaces.
+        upwards: see the rows above on both sides, instead of rows and columns up and to the left.
+    """
+
+    def __init__(self, masked: ph.MaskedConv2d, upwards: bool):
+        super().__init__()
+        reach = masked.kernel_size[0] // 2
+        size = (reach + 1, masked.kernel_size[1] if upwards else reach + 1)
+        kind = DownShiftedConv2d if upwards else DownRightShiftedConv2d
+        self.conv = kind(masked.in_channels, masked.out_channels, size)
+        shift = shift_down if upwards else shift_right
+        self.shift = shift if masked.mask_type == "A" else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.shift(x))
+
+
+def network(kind: str) -> nn.Module:
+    model = ph.PixelCNN(hidden=HIDDEN[kind], blocks=BLOCKS)
+    if kind == "mask":
+        return model
+    return rewritten(model, ph.MaskedConv2d, lambda layer: Rectangle(layer, upwards=kind == "rows above"))
+
+
+def live_weights(model: nn.Module) -> int:
+    masked = (layer for layer in model.modules() if isinstance(layer, ph.MaskedConv2d))
+    shut = sum(int((~layer.mask).expand_as(layer.weight).sum()) for layer in masked)
+    return sum(weight.numel() for weight in model.parameters()) - shut
+
+
+def quality(result: dict) -> None:
+    result["weights"] = {kind: live_weights(network(kind)) for kind in HIDDEN}
+    result["images"] = IMAGES
+    print(*(f"{kind}: {count:,} weights" for kind, count in result["weights"].items()), sep="\n")
+    for data, seeds in SEEDS.items():
+        images = few(ph.load_images(data, fallback=False), IMAGES, 200)
+        for seed, kind in ((seed, kind) for seed in seeds for kind in HIDDEN):
+            if any((run["data"], run["seed"], run["kind"]) == (data, seed, kind) for run in result["runs"]):
+                continue
+            torch.manual_seed(seed)
+            model = network(kind)
+            epochs = IMAGES // len(images.train)
+            ph.fit(model, images, epochs=epochs, batch_size=16, lr=2e-3, seed=seed, progress=False)
+            run = {"data": data, "seed": seed, "kind": kind, "test": ph.evaluate(model, images.test)}
+            print(f"{data:14} {kind:12} seed {seed}: {run['test']:.3f} bits/dim on all test images", flush=True)
+            result["runs"].append(run)
+            write(result)
+
+
+def forms(size: int) -> dict[str, nn.Module]:
+    """The same raster-order convolution in three forms, and a shifted one as square masked kernel and as itself."""
+    masked = ph.MaskedConv2d("B", FEATURES, FEATURES, size)
+    square = nn.Conv2d(FEATURES, FEATURES, size, padding=size // 2)
+    mask = masked.mask
+
+    class Mask(nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return weight * mask
+
+    nn.utils.parametrize.register_parametrization(square, "weight", Mask())
+    down = DownShiftedConv2d(FEATURES, FEATURES, (size // 2 + 1, size))
+    return {
+        "raster, square masked kernel": square,
+        "raster, MaskedConv2d": masked,
+        "raster, two shifted": ShiftedPair("B", FEATURES, FEATURES, size),
+        "rows above, square masked kernel": to_masked(down),
+        "rows above, shifted": down,
+    }
+
+
+def cost(result: dict) -> None:
+    result["cost"] = []
+    x = torch.randn(BATCH, FEATURES, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+    for size in (3, 5, 7):
+        layers = forms(size)
+        for layer in layers.values():
+            layer.to(memory_format=torch.channels_last)
+        seconds = {(name, work): [] for name in layers for work in ("forward", "training")}
+        for turn in range(40):  # all in turn: each sees the same machine
+            for name, layer in layers.items():
+                for work in ("forward", "training"):
+                    start = time.perf_counter()
+                    run(layer, x, work)
+                    if turn >= 5:
+                        seconds[name, work].append(time.perf_counter() - start)
+        medians = {key: statistics.median(times) for key, times in seconds.items()}
+        for name, layer in layers.items():
+            square = name.split(",")[0] + ", square masked kernel"
+            with FlopCounterMode(display=False) as counter:
+                layer(x[:1])
+            row = {"kernel": size, "form": name, "multiply_adds": counter.get_total_flops() // 2 // SIDE**2}
+            row |= {work: medians[name, work] / medians[square, work] for work in ("forward", "training")}
+            result["cost"].append(row)
+            print(
+                f"{size}x{size} {name:34} {row['multiply_adds']:7,} multiply-adds a pixel, "
+                f"forward {row['forward']:.2f}, training step {row['training']:.2f} of the square masked kernel's time"
+            )
+    write(result)
+
+
+def run(layer: nn.Module, x: torch.Tensor, work: str) -> None:
+    if work == "forward":
+        with torch.no_grad():
+            layer(x)
+        return
+    x = x.requires_grad_()
+    layer(x).square().sum().backward()
+    layer.zero_grad()
+
+
+def write(result: dict) -> None:
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parts = {"quality": quality, "cost": cost}
+    if sys.argv[1:2] and sys.argv[1] not in parts:
+        sys.exit(f"unknown part {sys.argv[1]!r}: give quality or cost, or nothing for both.")
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"runs": []}
+    result["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    result["precision"] = ph.training.default_precision(ph.default_device().type)
+    for name in sys.argv[1:2] or parts:
+        with ph.training.keep_freed_memory():  # as `fit` does
+            parts[name](result)
+
+
+if __name__ == "__main__":
+    main()
