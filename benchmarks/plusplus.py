@@ -2,7 +2,7 @@
 
     python benchmarks/plusplus.py
 
-The same network on the same images in the same order, 6 times 4,000 of them, scored after each round on 1,000
+The same network on the same images in the same order, 5 times 3,000 of them, scored after each round on 1,000
 validation images. The arms: the mixture of logistics, as shipped; a softmax over 256 levels in its place; the
 mixture with all components begun at random around the middle; and the mixture with weight normalisation and
 initialisation from data, as in the paper. Finished runs are kept in plusplus.json beside this file: start it
@@ -23,8 +23,7 @@ import pixelhelpers as ph
 from pixelhelpers.distributions import Categorical, categorical_log_prob
 
 RESULT = Path(__file__).with_suffix(".json")
-SEEDS = {"fashion-mnist": (0,), "digits": (0,)}
-IMAGES, ROUNDS = 4_000, 6
+IMAGES, ROUNDS, SEED = 3_000, 5, 0
 SIZE = {"hidden": 32, "blocks": 1}
 
 
@@ -99,6 +98,7 @@ ARMS = {
     "mixture, means begin together": together,
     "mixture, weight norm and data-dependent start": normalised,
 }
+RUNS = {"fashion-mnist": list(ARMS), "digits": list(ARMS)[:2]}
 
 
 def main() -> None:
@@ -109,24 +109,23 @@ def main() -> None:
         "images": IMAGES,
         "size": SIZE,
     }
-    for data, seeds in SEEDS.items():
+    for data, arms in RUNS.items():
         images = few(ph.load_images(data, fallback=False), IMAGES, 1_000)
-        for seed, (arm, build) in ((seed, arm) for seed in seeds for arm in ARMS.items()):
-            if any((run["data"], run["seed"], run["arm"]) == (data, seed, arm) for run in result["runs"]):
+        for arm in arms:
+            if any((run["data"], run["arm"]) == (data, arm) for run in result["runs"]):
                 continue
-            torch.manual_seed(seed)
-            model = build(images.train)
+            torch.manual_seed(SEED)
+            model = ARMS[arm](images.train)
             start = time.perf_counter()
-            history = ph.fit(model, images, epochs=ROUNDS, batch_size=16, lr=2e-3, seed=seed, progress=False)
+            history = ph.fit(model, images, epochs=ROUNDS, batch_size=16, lr=2e-3, seed=SEED, progress=False)
             run = {
                 "data": data,
-                "seed": seed,
                 "arm": arm,
                 "parameters": sum(weight.numel() for weight in model.parameters()),
                 "valid": [epoch["valid"] for epoch in history],
                 "seconds": time.perf_counter() - start,
             }
-            print(f"{data:14} {arm:46} seed {seed}: " + " ".join(f"{bits:.3f}" for bits in run["valid"]), flush=True)
+            print(f"{data:14} {arm:46}: " + " ".join(f"{bits:.3f}" for bits in run["valid"]), flush=True)
             result["runs"].append(run)
             RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import pixelhelpers as ph
 from pixelhelpers.layers import gate
-from pixelhelpers.models import GatedPixelCNN, PixelCNN, load_pretrained
+from pixelhelpers.models import GatedPixelCNN, PixelCNN, PixelCNNPlusPlus, load_pretrained
 from pixelhelpers.models.base import (
     AutoregressiveModel,
     OwnModule,
@@ -37,7 +37,7 @@ def pixelcnn(**settings):
     return PixelCNN(**settings).eval()
 
 
-@pytest.fixture(params=[PixelCNN, GatedPixelCNN], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[PixelCNN, GatedPixelCNN, PixelCNNPlusPlus], ids=lambda kind: kind.__name__)
 def make(request):
     """Builds a model: a test that asks for it holds of every one."""
 

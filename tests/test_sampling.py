@@ -11,7 +11,9 @@ import pixelhelpers as ph
 from pixelhelpers.sampling import draw
 from pixelhelpers.wavefront import Wavefront
 
-MODELS = pytest.mark.parametrize("kind", [ph.PixelCNN, ph.GatedPixelCNN], ids=lambda kind: kind.__name__)
+MODELS = pytest.mark.parametrize(
+    "kind", [ph.PixelCNN, ph.GatedPixelCNN, ph.PixelCNNPlusPlus], ids=lambda kind: kind.__name__
+)
 
 
 def small(kind=ph.PixelCNN, levels=4, size=5, seed=0, **keywords):
