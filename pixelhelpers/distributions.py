@@ -6,6 +6,8 @@ References:
     Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, sections 2.1-2.2, https://arxiv.org/abs/1701.05517
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch import distributions as td
@@ -96,6 +98,19 @@ def _in_parts(*tensors: Tensor):
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
+@lru_cache(maxsize=16)
+def _edges(levels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The edges of the levels' bins, `[levels + 1]`, and what rounding to `dtype` took from them.
+
+    Two bins must share an edge to the last bit, or mass is lost between them; and the narrowest logistic is
+    a thousand times steeper than 1, so an edge must be known a thousand times better than float32 holds it.
+    """
+    with torch.inference_mode(False):
+        exact = (torch.arange(levels + 1, dtype=torch.float64) - 0.5) * (2 / (levels - 1)) - 1
+        edge = exact.to(dtype)
+        return edge.to(device), (exact - edge).to(dtype).to(device)
+
+
 class DiscretizedLogisticMixture(td.Distribution):
     """A mixture of logistic distributions on the image scaled to [-1, 1], read off in bins of one level.
 
@@ -151,6 +166,7 @@ class DiscretizedLogisticMixture(td.Distribution):
             raise ValueError(f"logits, means, log_scales (and coefficients) have shapes {given}: give {wanted}.")
         dtype = torch.promote_types(means.dtype, torch.float32)
         self.levels = levels
+        self._edges = _edges(levels, dtype, means.device)
         self.logits = logits.to(dtype).log_softmax(-1)
         self.means = means.to(dtype).clamp(-self.LARGEST_MEAN, self.LARGEST_MEAN)
         self.log_scales = log_scales.to(dtype).clamp(-self.LARGEST_LOG_SCALE, self.LARGEST_LOG_SCALE)
@@ -292,7 +308,8 @@ class DiscretizedLogisticMixture(td.Distribution):
         """The log-mass that each component puts on a level, `[..., M]`, without a difference of near numbers."""
         value = value[..., None]
         sharpness = (-self.log_scales).exp()
-        below, above = ((self._place(edge) - means) * sharpness for edge in (value - 0.5, value + 0.5))
+        edge, rest = self._edges
+        below, above = ((edge[k] - means + rest[k]) * sharpness for k in (value.long(), value.long() + 1))
         # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), and b - a is the same for all bins
         width = torch.log(-torch.expm1(-2 / (self.levels - 1) * sharpness))
         lowest, highest = value == 0, value == self.levels - 1
@@ -303,8 +320,8 @@ class DiscretizedLogisticMixture(td.Distribution):
     def _bins(self, means: Tensor, log_scales: Tensor) -> Tensor:
         """The mass that each component puts on every level, `[rows, M, levels]`."""
         sharpness = (-log_scales).exp()[..., None]
-        edges = self._place(torch.arange(0.5, self.levels - 1, dtype=means.dtype, device=means.device))
-        z = (edges - means[..., None]) * sharpness
+        edge, rest = (table[1:-1] for table in self._edges)
+        z = (edge - means[..., None] + rest) * sharpness
         bins = F.pad(z.sigmoid(), (0, 1), value=1.0) * F.pad((-z).sigmoid(), (1, 0), value=1.0)
         bins[..., 1:-1] *= -torch.expm1(-2 / (self.levels - 1) * sharpness)
         return bins

@@ -159,8 +159,10 @@ def _ask(net: Callable, x: Tensor) -> Tensor:
     """Calls the copy. Chance inside (a functional dropout) falls the same way at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        conditional = isinstance(net, AutoregressiveModel) and net.classes is not None
-        output = net(x, label=0) if conditional else net(x)
+        if isinstance(net, AutoregressiveModel):
+            output = net.conditional_parameters(x, None if net.classes is None else 0)
+        else:
+            output = net(x)
     name = type(net).__name__ if isinstance(net, nn.Module) else getattr(net, "__name__", "model")
     if not isinstance(output, Tensor) or not output.is_floating_point():
         kind = output.dtype if isinstance(output, Tensor) else type(output).__name__

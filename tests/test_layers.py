@@ -12,15 +12,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import pixelhelpers as ph
 from pixelhelpers.layers import (
+    DownRightShiftedConv2d,
+    DownRightShiftedConvTranspose2d,
     DownShiftedConv2d,
+    DownShiftedConvTranspose2d,
     GatedBlock,
     MaskedConv2d,
     ResidualBlock,
+    ShiftedPair,
     channel_groups,
     gate,
     raster_mask,
+    rewritten,
     shift_down,
+    shift_right,
+    to_masked,
+    to_shifted,
 )
+from pixelhelpers.wavefront import Wavefront
 
 
 def mask_by_definition(mask_type, inputs, outputs, size, channels):
@@ -264,3 +273,163 @@ def test_a_gated_block_computes_what_the_paper_draws():
 def test_shifting_down_brings_in_zeros_and_never_wraps():
     x = torch.randn(2, 3, 4, 5)
     assert torch.equal(shift_down(x)[:, :, 1:], x[:, :, :-1]) and not shift_down(x)[:, :, 0].any()
+
+
+# -- shifted convolutions of PixelCNN++, and their masked twins -----------------------------------------
+
+
+def region(layer, row, column, shape=(9, 11)):
+    """By definition: which inputs output (row, column) of a shifted convolution sees."""
+    rows, columns = layer.kernel_size
+    seen = torch.zeros(shape, dtype=torch.bool)
+    first = column - columns // 2 if isinstance(layer, DownShiftedConv2d) else column - columns + 1
+    seen[max(0, row - rows + 1) : row + 1, max(0, first) : first + columns] = True
+    return seen
+
+
+def influence(layer, x, *shape):
+    """Which inputs act on which outputs, by gradients of a layer with positive weights, `[in, out]`."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.abs_()
+    x = x.clone().requires_grad_()
+    out = layer(x, *shape).sum((0, 1)).flatten()
+    return torch.stack([torch.autograd.grad(value, x, retain_graph=True)[0].sum((0, 1)) != 0 for value in out], -1)
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (2, 2), (2, 1), (1, 3), (4, 2)])
+def test_a_down_right_shifted_convolution_sees_up_and_left_and_itself(rows, columns):
+    layer = DownRightShiftedConv2d(1, 4, (rows, columns))
+    assert torch.equal(ph.receptive_field(layer, at=(5, 6), shape=(1, 9, 11)), region(layer, 5, 6))
+
+
+@pytest.mark.parametrize("kind, size", [(DownShiftedConv2d, (2, 3)), (DownRightShiftedConv2d, (2, 2))])
+@pytest.mark.parametrize("height, width", [(6, 8), (7, 5), (1, 1), (2, 3)])
+def test_stride_two_is_every_second_output_and_steps_to_it(kind, size, height, width):
+    torch.manual_seed(0)
+    plain, x = kind(3, 4, size).double(), torch.randn(2, 3, height, width).double()
+    strided = kind(3, 4, size, stride=2).double()
+    strided.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(strided(x), plain(x)[:, :, ::2, ::2], rtol=1e-12, atol=1e-12)
+    if kind is DownShiftedConv2d:
+        step = strided.stepper()
+        rows = [step(row) for row in x.split(1, 2)]
+        assert [row is None for row in rows] == [number % 2 == 1 for number in range(height)]
+        torch.testing.assert_close(torch.cat(rows[::2], 2), strided(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows, columns", [(2, 2), (2, 1), (1, 3)])
+def test_a_down_right_shifted_convolution_steps_pixel_by_pixel(rows, columns):
+    torch.manual_seed(0)
+    layer, x = DownRightShiftedConv2d(3, 4, (rows, columns)).double(), torch.randn(2, 3, 5, 6).double()
+    wave = Wavefront(2, (1, 5, 6), 6, like=x)
+    step = layer.stepper(wave)
+    stepped = torch.stack([step(front, x.flatten(2)[:, :, pixel]) for pixel, front in enumerate(wave)], -1)
+    torch.testing.assert_close(stepped.view(2, 4, 5, 6), layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [DownShiftedConvTranspose2d, DownRightShiftedConvTranspose2d])
+@pytest.mark.parametrize("height, width", [(6, 8), (7, 5), (1, 1)])
+def test_a_transposed_layer_tells_an_output_only_what_lies_above_or_to_the_left(kind, height, width):
+    small = torch.ones(1, 2, (height + 1) // 2, (width + 1) // 2)
+    layer = kind(2, 3)
+    assert layer(small, (height, width)).shape == (1, 3, height, width)
+    acts = influence(layer, small, (height, width)).view(*small.shape[2:], height, width)
+    for i, j, row, column in itertools.product(*(range(side) for side in acts.shape)):
+        on_row = row // 2 == i
+        beside = column // 2 == j if kind is DownRightShiftedConvTranspose2d else 2 * j - 1 <= column <= 2 * j + 1
+        assert bool(acts[i, j, row, column]) == (on_row and beside)
+
+
+@pytest.mark.parametrize("stride", [0, 3])
+def test_other_strides_and_empty_kernels_are_refused(stride):
+    for kind, size in ((DownShiftedConv2d, (2, 3)), (DownRightShiftedConv2d, (2, 2))):
+        with pytest.raises(ValueError, match="to halve"):
+            kind(1, 1, size, stride=stride)
+    with pytest.raises(ValueError, match=r"at least \(1, 1\)"):
+        DownRightShiftedConv2d(1, 1, (0, 2))
+
+
+def test_shifting_right_brings_in_zeros_and_never_wraps():
+    x = torch.randn(2, 3, 4, 5)
+    assert torch.equal(shift_right(x)[..., 1:], x[..., :-1]) and not shift_right(x)[..., 0].any()
+
+
+@pytest.mark.parametrize("mask_type, size", [("A", 3), ("A", 7), ("B", 1), ("B", 3), ("B", 5)])
+def test_a_masked_convolution_is_the_sum_of_two_shifted_ones(mask_type, size):
+    torch.manual_seed(0)
+    masked, x = MaskedConv2d(mask_type, 3, 4, size).double(), torch.randn(2, 3, 6, 5).double()
+    pair = to_shifted(masked)
+    torch.testing.assert_close(pair(x), masked(x), rtol=1e-12, atol=1e-12)
+    live = int(masked.mask.sum()) * 12 + 4  # as many weights as the mask leaves open
+    assert sum(weight.numel() for weight in pair.parameters()) == live
+
+
+def test_trained_from_the_same_start_masked_and_shifted_have_the_same_losses():
+    torch.manual_seed(0)
+    masked = ph.PixelCNN(levels=5, hidden=8, blocks=1).double()
+    twins = [masked, rewritten(masked, MaskedConv2d, to_shifted)]
+    x = torch.randint(5, (8, 1, 6, 6))
+    losses = []
+    for model in twins:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+        losses.append([])
+        for _ in range(10):
+            loss = -model.log_prob(x).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses[-1].append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9) and losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize(
+    "layer, live",
+    [
+        (DownShiftedConv2d(2, 3, (2, 3)), 6),
+        (DownShiftedConv2d(2, 3, (2, 3), stride=2), 6),
+        (DownRightShiftedConv2d(2, 3, (2, 2)), 4),
+        (DownRightShiftedConv2d(2, 3, (2, 2), stride=2), 4),
+        (DownShiftedConv2d(2, 3, (3, 5), stride=2, bias=False), 15),
+        (DownRightShiftedConv2d(2, 3, (2, 1)), 2),
+        (DownShiftedConvTranspose2d(2, 3), 6),
+        (DownRightShiftedConvTranspose2d(2, 3), 4),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("height, width", [(6, 8), (7, 5), (1, 2)])
+def test_a_shifted_convolution_is_one_with_a_square_masked_kernel(layer, live, height, width):
+    layer = layer.double()
+    masked = to_masked(layer)
+    shape = (2, 2, height, width)
+    more = ()
+    if isinstance(layer, nn.ConvTranspose2d):
+        shape, more = (2, 2, (height + 1) // 2, (width + 1) // 2), ((height, width),)
+    x = torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(masked(x, *more), layer(x, *more), rtol=1e-12, atol=1e-12)
+    assert masked.kernel_size[0] == masked.kernel_size[1]
+    assert int((masked.weight[0, 0] != 0).sum()) == live
+    masked(x, *more).square().sum().backward()
+    before = masked.weight.detach().clone()
+    torch.optim.Adam(masked.parameters(), lr=0.1).step()
+    assert torch.equal(masked.weight == 0, before == 0) and not torch.equal(masked.weight, before)
+
+
+def test_what_cannot_be_converted_is_refused():
+    with pytest.raises(ValueError, match="3 image channels"):
+        to_shifted(MaskedConv2d("A", 3, 6, 7, image_channels=3))
+    with pytest.raises(ValueError, match="1x7"):
+        to_shifted(MaskedConv2d("A", 1, 6, (1, 7)))
+    with pytest.raises(TypeError, match="Conv2d: give a shifted"):
+        to_masked(nn.Conv2d(1, 1, 3))
+    for setting in (("C", 1, 1, 3), ("A", 1, 1, 1), ("B", 1, 1, 4)):
+        with pytest.raises(ValueError, match="give"):
+            ShiftedPair(*setting)
+
+
+def test_rewriting_leaves_the_model_as_it_was():
+    model = ph.PixelCNN(hidden=4, blocks=1)
+    other = rewritten(model, MaskedConv2d, to_shifted)
+    assert any(isinstance(layer, MaskedConv2d) for layer in model.modules())
+    assert not any(isinstance(layer, MaskedConv2d) for layer in other.modules())

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import pixelhelpers as ph
+from pixelhelpers.distributions import DiscretizedLogisticMixture
 from pixelhelpers.layers import gate
 from pixelhelpers.models import GatedPixelCNN, PixelCNN, PixelCNNPlusPlus, load_pretrained
 from pixelhelpers.models.base import (
@@ -57,11 +58,13 @@ def draw(model, count=4, height=6, width=5):
 
 
 @pytest.mark.parametrize("height, width", [(6, 5), (1, 1), (1, 9)])
-def test_logits_have_a_level_axis_and_the_shape_of_the_images(make, height, width):
+def test_parameters_and_predictions_have_the_shape_of_the_images(make, height, width):
     grey, colour = make(**GREY), make(**COLOUR)
-    assert grey(draw(grey, 2, height, width)).shape == (2, 5, height, width)
-    assert colour(draw(colour, 2, height, width)).shape == (2, 4, 3, height, width)
-    for model in (grey, colour):
+    expected = (2, 5, height, width), (2, 4, 3, height, width)
+    if isinstance(grey, PixelCNNPlusPlus):
+        expected = (2, 30, height, width), (2, 100, height, width)
+    for model, shape in zip((grey, colour), expected, strict=True):
+        assert model(draw(model, 2, height, width)).shape == shape
         x = draw(model, 2, height, width)
         assert model.predict(x).batch_shape == x.shape
         assert model.log_prob(x).shape == (2,)
@@ -135,8 +138,9 @@ def test_an_image_is_scored_the_same_alone_and_in_a_batch(make, settings):
     torch.testing.assert_close(model.log_prob(x), alone)
 
 
-def test_the_likelihood_of_a_constant_model_is_known(make):
-    model = make(**GREY).double()
+@pytest.mark.parametrize("kind", [PixelCNN, GatedPixelCNN])
+def test_the_likelihood_of_a_constant_model_is_known(kind):
+    model = kind(**GREY).double()
     for parameter in model.head.parameters():
         nn.init.zeros_(parameter)
     x = draw(model)
@@ -236,6 +240,92 @@ def test_gates_that_mix_colours_are_caught(monkeypatch):
     monkeypatch.setattr("pixelhelpers.layers.gate", lambda x, image_channels=1: gate(x))
     with pytest.raises(ph.CausalityError, match="channel"):
         ph.check_causal(model, (3, 3, 3))
+
+
+def random_plusplus(number):
+    chance = random.Random(number)
+    torch.manual_seed(number)
+    model = PixelCNNPlusPlus(
+        levels=chance.randint(2, 6),
+        image_channels=1 + 2 * (number % 2),
+        classes=chance.choice((None, 3)),
+        hidden=chance.randint(1, 7),
+        blocks=chance.randint(1, 2),
+        dropout=chance.choice((0.0, 0.5)),
+        components=chance.randint(1, 4),
+    ).double()
+    with torch.no_grad():
+        model.head.weight.mul_(3)  # the components and coefficients of a new model hardly move
+    return model.eval()
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_plusplus_models_are_causal_in_space_and_colour(number):
+    model = random_plusplus(number)
+    ph.check_causal(model, (model.image_channels, *((5, 6), (4, 3))[number % 2]))
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_probabilities_of_a_plusplus_model_sum_to_one_in_every_class(number):
+    model = random_plusplus(number)
+    levels = min(model.levels, 3) if model.image_channels == 3 else model.levels
+    if levels < model.levels:
+        model = PixelCNNPlusPlus(**{**model.settings, "levels": levels}).double()
+    shape = {1: (1, 2, 2), 3: (3, 1, 2)}[model.image_channels]
+    for label in range(model.classes or 1):
+        total = ph.total_probability(model, shape, levels, None if model.classes is None else label)
+        assert math.isclose(total, 1, rel_tol=1e-9)
+
+
+def test_a_pixel_of_plusplus_sees_all_earlier_ones():
+    model = PixelCNNPlusPlus(levels=4, hidden=6)
+    seen = ph.receptive_field(model, at=(9, 6), shape=(1, 13, 13))
+    order = model.order((13, 13))[0]
+    assert torch.equal(seen, order < order[9, 6])
+
+
+def test_the_joint_likelihood_of_a_pixel_is_the_sum_of_its_channels():
+    model = random_plusplus(1)
+    x, label = draw(model), None if model.classes is None else 1
+    expected = model.predict(x, label).log_prob(x).flatten(1).sum(1)
+    torch.testing.assert_close(model.log_prob(x, label), expected)
+
+
+@pytest.mark.parametrize("moved", ["shift_right", "shift_down"])
+def test_an_image_that_is_not_shifted_before_plusplus_is_caught(monkeypatch, moved):
+    monkeypatch.setattr(f"pixelhelpers.models.plusplus.{moved}", lambda x: x)
+    with pytest.raises(ph.CausalityError, match=r"too far to the right|type B"):
+        ph.check_causal(random_plusplus(0), (1, 5, 6))
+
+
+def test_a_mean_that_moves_with_its_own_channel_is_caught(monkeypatch):
+    ph.check_causal(random_plusplus(1), (3, 3, 3))
+    right = DiscretizedLogisticMixture._means_given
+    monkeypatch.setattr(
+        DiscretizedLogisticMixture, "_means_given", lambda self, value: right(self, value) + value[..., None]
+    )
+    with pytest.raises(ph.CausalityError, match=r"channel order|type B"):
+        ph.check_causal(random_plusplus(1), (3, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"hidden": 0}, "hidden is 0"),
+        ({"blocks": 0}, "blocks is 0"),
+        ({"components": 0}, "components is 0"),
+        ({"image_channels": 2}, "give 1 for grey images or 3"),
+    ],
+)
+def test_bad_settings_of_a_plusplus_model_are_refused(setting, words):
+    with pytest.raises(ValueError, match=words):
+        PixelCNNPlusPlus(**setting)
+
+
+def test_means_are_never_computed_in_a_short_format():
+    model = PixelCNNPlusPlus(**GREY)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(draw(model)).dtype == torch.float32
 
 
 # -- labels ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pixelhelpers as ph
+from pixelhelpers.distributions import Categorical
 from pixelhelpers.wavefront import Wavefront
 
 
@@ -53,11 +54,11 @@ def architectures():
     chance = random.Random(0)
     for number in range(24):
         yield {
-            "kind": ("PixelCNN", "GatedPixelCNN")[number % 2],
+            "kind": ("PixelCNN", "GatedPixelCNN", "PixelCNNPlusPlus")[number % 3],
             "image_channels": chance.choice((1, 1, 3)),
             "levels": chance.randint(2, 9),
             "hidden": 6 * chance.randint(1, 3),
-            "blocks": chance.randint(number % 2, 4),
+            "blocks": chance.randint(min(number % 3, 1), 4 if number % 3 < 2 else 2),
             "classes": chance.choice((None, 3)),
             "shape": (chance.randint(1, 9), chance.randint(1, 9)),
             "count": chance.randint(1, 4),
@@ -66,19 +67,23 @@ def architectures():
 
 
 def step_through(model, images, label=None):
-    """The logits `[C, H * W, N, levels]` of every value, front after front, for given images."""
-    parameter = next(model.parameters())
-    wave = Wavefront(len(images), images.shape[1:], model.lag, like=parameter)
-    values = wave.by_front(images)
-    logits = parameter.new_empty(*values.shape, model.levels)
+    """The parameters `[C, H * W, N, ...]` of every value's distribution, front after front, for given images."""
+    wave = Wavefront(len(images), images.shape[1:], model.lag, like=next(model.parameters()))
+    values, stepped = wave.by_front(images), []
     with torch.no_grad():
         predict, put = model.stepper(wave, label)
         for front in wave:
-            at = (front.channel, front.pixels)
-            logits[at] = predict(front).logits.view(*values[at].shape, -1)
-            put(front, values[at].flatten().long())
-        whole = model.logits_per_value(images, label).log_softmax(-1)  # [N, C, H, W, levels]
-    return logits, whole.flatten(2, 3)[:, :, wave.pixels].permute(1, 2, 0, 3)
+            stepped.append(parameters(predict(front)).unflatten(0, (-1, len(images))))
+            put(front, values[front.channel, front.pixels].flatten().long())
+        whole = parameters(model.predict(images, label))  # [N, C, H, W, ...]
+    stepped = torch.stack([torch.cat(stepped[channel :: wave.channels]) for channel in range(wave.channels)])
+    return stepped, whole.flatten(2, 3)[:, :, wave.pixels].permute(1, 2, 0, 3)
+
+
+def parameters(distribution):
+    """Normalised logits, and for a mixture the means and log-scales too."""
+    more = () if isinstance(distribution, Categorical) else (distribution.means, distribution.log_scales)
+    return torch.cat((distribution.logits, *more), -1)
 
 
 @pytest.mark.parametrize("architecture", list(architectures()), ids=str)

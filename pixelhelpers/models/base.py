@@ -166,6 +166,21 @@ class AutoregressiveModel(nn.Module):
         """
         raise NotImplementedError
 
+    def conditional_parameters(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        """Gives the numbers that fix every conditional: what the probes watch.
+
+        For most models that is `forward`. A model whose `forward` leaves some of the dependence between
+        values to the distribution gives the distribution's parameters instead.
+
+        Arguments:
+            x: images `[N, C, H, W]`, values in `[0, levels)`.
+            label: class or classes `[N]`, for a model with classes.
+
+        Returns:
+            `[N, parameters, H, W]` or `[N, parameters, C, H, W]`.
+        """
+        return self(x, label)
+
     def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         """Gives the log-likelihood of whole images: the sum of all conditionals' log-probabilities.
 

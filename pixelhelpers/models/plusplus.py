@@ -403,6 +403,10 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         parts = [t.movedim(-2, 1)[:, channels] for t in parts]
         return DiscretizedLogisticMixture(*parts, levels=self.levels)
 
+    def conditional_parameters(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        given = self.predict(x, label)  # in colour, the channels of a pixel meet only here
+        return torch.cat((given.logits, given.means, given.log_scales), -1).movedim(-1, 1)
+
     def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         values = x.movedim(1, -1)
         mixture = self.mixture(self(x, label).movedim(1, -1))
