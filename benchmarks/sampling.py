@@ -27,7 +27,7 @@ import torch
 
 import pixelhelpers as ph
 
-MODELS = (("PixelCNN", 64, 5), ("PixelCNN", 128, 7), ("GatedPixelCNN", 80, 6))
+MODELS = (("PixelCNN", 64, 5), ("PixelCNN", 128, 7), ("GatedPixelCNN", 80, 6), ("PixelCNNPlusPlus", 48, 1))
 PROFILED = MODELS[1]  # also drawn, and measured at all sides
 BATCHES = (1, 16, 64, 256)
 SIDES = (14, 28, 56)

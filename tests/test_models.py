@@ -277,11 +277,20 @@ def test_probabilities_of_a_plusplus_model_sum_to_one_in_every_class(number):
         assert math.isclose(total, 1, rel_tol=1e-9)
 
 
-def test_a_pixel_of_plusplus_sees_all_earlier_ones():
+def test_a_pixel_of_plusplus_sees_all_earlier_ones_where_every_size_has_a_place():
     model = PixelCNNPlusPlus(levels=4, hidden=6)
-    seen = ph.receptive_field(model, at=(9, 6), shape=(1, 13, 13))
-    order = model.order((13, 13))[0]
-    assert torch.equal(seen, order < order[9, 6])
+    order = model.order((20, 20))[0]
+    assert torch.equal(ph.receptive_field(model, at=(12, 8), shape=(1, 20, 20)), order < order[12, 8])
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_in_between_the_newest_pixels_pass_through_the_full_size_only(blocks):
+    """A coarser size knows what lies above and to the left of its upper left pixel, so nothing of an odd row."""
+    model = PixelCNNPlusPlus(levels=4, hidden=4, blocks=blocks)
+    seen = ph.receptive_field(model, at=(15, 15), shape=(1, 16, 32))
+    reach = 4 * blocks + 2
+    assert seen[15].nonzero().flatten().tolist() == list(range(15 - reach, 15))
+    assert seen[14].nonzero().max() == 15 + reach and seen[:14].all()
 
 
 def test_the_joint_likelihood_of_a_pixel_is_the_sum_of_its_channels():

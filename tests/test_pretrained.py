@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import pixelhelpers as ph
+from pixelhelpers import layers
 from pixelhelpers.models.base import PRETRAINED
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 NAMES = ph.list_pretrained()
+CONDITIONAL = [name for name in NAMES if not name.startswith("pixelcnn")]
 
 
 def some_images(data: str) -> ph.Images:
@@ -22,13 +24,14 @@ def some_images(data: str) -> ph.Images:
 
 def test_every_model_has_weights_for_clothes_and_for_digits():
     assert {name.partition("-")[2] for name in NAMES} == {"fashion-mnist", "digits"}
-    assert {name.partition("-")[0] for name in NAMES} == {"pixelcnn", "gated"}
-    assert len(NAMES) == 4
+    assert {name.partition("-")[0] for name in NAMES} == {"pixelcnn", "gated", "plusplus"}
+    assert len(NAMES) == 6
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_small_and_have_a_record(name):
-    assert (PRETRAINED / name / "model.safetensors").stat().st_size <= 4_000_000
+    megabytes = 6 if name.startswith("plusplus") else 4
+    assert (PRETRAINED / name / "model.safetensors").stat().st_size <= 1_000_000 * megabytes
     model = ph.load_pretrained(name)
     card = model.card
     assert card["data"] == name.partition("-")[2]
@@ -53,28 +56,41 @@ def test_weights_score_what_their_record_says(name):
     assert score == pytest.approx(model.card["test_bits_per_dim"], abs=0.06)
 
 
-def test_the_gated_model_is_better_than_the_plain_one():
-    gated, plain = (ph.load_pretrained(f"{kind}-fashion-mnist").card for kind in ("gated", "pixelcnn"))
-    assert gated["test_bits_per_dim"] < min(plain["test_bits_per_dim"], 2.88)
+def test_later_models_are_better_than_the_plain_one():
+    plain, gated, plusplus = (
+        ph.load_pretrained(f"{kind}-fashion-mnist").card["test_bits_per_dim"]
+        for kind in ("pixelcnn", "gated", "plusplus")
+    )
+    assert gated < min(plain, 2.88) and plusplus < 2.95
 
 
-@pytest.mark.parametrize("name", ["gated-fashion-mnist", "gated-digits"])
-def test_probabilities_of_the_shipped_gated_model_sum_to_one_in_every_class(name):
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_probabilities_of_a_shipped_model_sum_to_one_in_every_class(name):
     """Over all 65,536 images of two pixels, with all 256 levels."""
     model = ph.load_pretrained(name)
-    for label in (0, 9) if name == "gated-digits" else range(10):
+    for label in range(10) if name == "gated-fashion-mnist" else (0, 9):
         assert ph.total_probability(model, (1, 2), levels=256, label=label) == pytest.approx(1, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", ["gated-fashion-mnist", "gated-digits"])
-def test_the_shipped_gated_model_is_causal_and_has_no_blind_spot(name):
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_shipped_model_with_two_streams_is_causal_and_has_no_blind_spot(name):
     model = ph.load_pretrained(name)
     ph.check_causal(model, (1, 5, 5))
-    assert not ph.blind_spot(model, at=(15, 13)).any()
+    assert not ph.blind_spot(model, at=(14, 12)).any()
 
 
-def test_samples_of_a_class_are_the_same_for_the_same_seed_and_of_that_class():
-    model, label = ph.load_pretrained("gated-digits"), torch.arange(10)
+@pytest.mark.parametrize("name", ["plusplus-fashion-mnist", "plusplus-digits"])
+def test_a_shipped_plusplus_model_may_as_well_be_masked(name):
+    shifted = ph.load_pretrained(name).double()
+    masked = layers.rewritten(shifted, layers.SHIFTED, layers.to_masked)
+    assert not any(isinstance(part, layers.SHIFTED) for part in masked.modules())
+    images, label = ph.load_images("digits").test[:4], torch.arange(4)
+    torch.testing.assert_close(masked.log_prob(images, label), shifted.log_prob(images, label), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["gated-digits", "plusplus-digits"])
+def test_samples_of_a_class_are_the_same_for_the_same_seed_and_of_that_class(name):
+    model, label = ph.load_pretrained(name), torch.arange(10)
     one = ph.sample(model, 10, label=label, seed=3, progress=False)
     assert torch.equal(one, ph.sample(model, 10, label=label, seed=3, progress=False))
     assert torch.equal(one[4:5], ph.sample(model, 5, label=label[:5], seed=3, progress=False)[4:])
