@@ -6,8 +6,6 @@ References:
     Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, sections 2.1-2.2, https://arxiv.org/abs/1701.05517
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch import distributions as td
@@ -98,17 +96,16 @@ def _in_parts(*tensors: Tensor):
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
-@lru_cache(maxsize=16)
 def _edges(levels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The edges of the levels' bins, `[levels + 1]`, and what rounding to `dtype` took from them.
 
     Two bins must share an edge to the last bit, or mass is lost between them; and the narrowest logistic is
     a thousand times steeper than 1, so an edge must be known a thousand times better than float32 holds it.
     """
-    with torch.inference_mode(False):
-        exact = (torch.arange(levels + 1, dtype=torch.float64) - 0.5) * (2 / (levels - 1)) - 1
-        edge = exact.to(dtype)
-        return edge.to(device), (exact - edge).to(dtype).to(device)
+    numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
+    exact = (torch.arange(levels + 1, dtype=torch.float64, device=numbers_on) - 0.5) * (2 / (levels - 1)) - 1
+    edge = exact.to(dtype)
+    return edge.to(device), (exact - edge).to(device, dtype)
 
 
 class DiscretizedLogisticMixture(td.Distribution):
@@ -273,7 +270,8 @@ class DiscretizedLogisticMixture(td.Distribution):
     def _checked(self, value: Tensor) -> Tensor:
         if value.shape[value.dim() - len(self.event_shape) :] != self.event_shape:
             raise ValueError(f"value has shape {tuple(value.shape)}: its last axis must hold R, G and B.")
-        if value.is_cpu and value.numel() and not self._on_the_grid(value):  # a GPU is not asked: that would stop it
+        asked = value.is_cpu and value.numel() and not torch.compiler.is_compiling()  # asking a GPU would stop it
+        if asked and not self._on_the_grid(value):
             raise ValueError(
                 f"value runs from {value.min()} to {value.max()} in {value.dtype}: give whole numbers in "
                 f"0 … {self.levels - 1}."
