@@ -213,18 +213,20 @@ def context(seen: Tensor, at: tuple[int, int], title: str = "", axis=None, misse
     return axis.figure
 
 
-def context_legend(figure: Figure, columns: int = 4, out_of_reach: bool = False) -> None:
+def context_legend(figure: Figure, columns: int = 4, out_of_reach: bool = False, leak: bool = True) -> None:
     """Says below a figure what the colours of `context` mean.
 
     Arguments:
         figure: to write it on.
         columns: entries side by side.
         out_of_reach: whether `context` was told what is missed.
+        leak: whether to name the colour of a leak, even where there is none to be seen.
 
     Example:
         >>> context_legend(subplots()[0])
     """
     colours = CONTEXT | (BEYOND if out_of_reach else {})
+    colours = {name: colour for name, colour in colours.items() if leak or name != "leak"}
     patches = [mpl.patches.Patch(color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
 

@@ -93,7 +93,7 @@ def _reach(stem: int, kernel_size: int, layers: int) -> Figure:
     taps = sum(int(mask.sum()) for mask in masks)
     text = f"{layers} layer{'s' * (layers > 1)}, {taps} open taps: {int(seen.sum())} of {int(earlier.sum())} seen,\n"
     context(seen, at, text + f"{int(missed.sum())} more within reach and missed", axis, missed)
-    context_legend(figure, columns=2, out_of_reach=True)
+    context_legend(figure, columns=2, out_of_reach=True, leak=False)
     return figure
 
 

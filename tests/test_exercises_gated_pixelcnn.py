@@ -47,6 +47,10 @@ def test_rows_above_accepts_what_is_right(capsys, answer):
         (convolved(lambda rows: rows - 1), "sees its own row"),
         (convolved(lambda rows: (rows - 1) // 2, lambda rows: rows // 2), "centred on the output's row"),
         (convolved(lambda rows: rows + 1, -2), "moved down twice"),
+        (
+            lambda x, w: convolved(lambda rows: rows - 1)(x, w * (torch.arange(w.shape[2]) + 1 < w.shape[2])[:, None]),
+            "closed",
+        ),
         (convolved(lambda rows: rows - 1, roll=1), "torch.roll wraps"),
         (lambda x, w: convolved(lambda rows: rows - 1)(x, w).roll(1, 2), "torch.roll wraps"),
         (convolved(lambda rows: rows, -1, lambda columns: columns - 1, lambda columns: 0), "to the right are not seen"),

@@ -144,6 +144,13 @@ def overlap_rms(a, b, down, right):
     return rms(*overlap(a, b, down, right))
 
 
+def centre(fixed, moving, shift, down, right):
+    height, width = (side - 2 * shift for side in fixed.shape[1:])
+    still = fixed[:, shift : shift + height, shift : shift + width]
+    top, left = shift + down, shift + right
+    return rms(still, moving[:, top : top + height, left : left + width])
+
+
 def filled(a, b, down, right):
     moved = torch.zeros_like(a)
     for row, column in itertools.product(range(a.shape[1]), range(a.shape[2])):
@@ -166,6 +173,8 @@ def filled(a, b, down, right):
             over(both, lambda a, b, *by: overlap_rms(a, b, *by) * overlap(a, b, *by)[0].numel() ** 0.5),
             "That is a sum",
         ),
+        (lambda a, b, shift: min(centre(a, b, shift, *by) for by in both(shift)), "same centre of the first"),
+        (lambda a, b, shift: min(centre(b, a, shift, *by) for by in both(shift)), "same centre of the second"),
         (over(both, lambda a, b, *by: overlap_rms(a, b, *by) ** 2), "The root is missing"),
         (over(both, lambda a, b, *by: (lambda x, y: (x.float() - y.float()).abs().mean())(*overlap(a, b, *by))), "abs"),
         (

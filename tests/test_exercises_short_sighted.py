@@ -70,6 +70,11 @@ def above(kernels):
     return reach(kernels) * (2 * reach(kernels) + 1)
 
 
+def half_the_sum(kernels):
+    halves, far = sorted((kernel // 2 for kernel in kernels), reverse=True), sum(kernels) // 2
+    return sum(far - sum(halves[:up]) for up in range(1, far + 1))
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -80,6 +85,12 @@ def above(kernels):
         (lambda k: reach(k) * (reach(k) + 1) // 2, "right above the pixel"),
         (lambda k: len(k) * (len(k) - 1) // 2, "you count layers"),
         (in_turn, "the widest step may come first"),
+        (lambda k: k[0] // 2 * len(k) * (len(k) - 1) // 2, "for kernels of one size"),
+        (lambda k: k[-1] // 2 * len(k) * (len(k) - 1) // 2, "for kernels of one size"),
+        (lambda k: max(k) // 2 * len(k) * (len(k) - 1) // 2, "for kernels of one size"),
+        (lambda k: reach(k) / len(k) * len(k) * (len(k) - 1) / 2, "for kernels of one size"),
+        (lambda k: in_turn(sorted(k)), "the narrowest steps first"),
+        (half_the_sum, "you halve the sum"),
         (lambda k: solution(k) / above(k), "their share"),
         (lambda k: 99, "it is 21"),
         (lambda k: "21", "return a number"),
@@ -111,6 +122,24 @@ def window(seen, at, grow=0, symmetric=True):
 
 def holes(seen, at):
     return window(seen, at) & earlier_than(seen, at) & ~seen
+
+
+def within(up_and_aside):
+    """Holes in a window that is measured in another way: rows up and columns to either side."""
+
+    def answer(seen, at):
+        rows, columns = torch.cat([seen.nonzero(), torch.tensor([at])]).T
+        up, aside = up_and_aside(at[0] - rows, columns - at[1])
+        inside = torch.zeros_like(seen)
+        inside[max(0, at[0] - int(up)) : at[0] + 1, max(0, at[1] - int(aside)) : at[1] + int(aside) + 1] = True
+        return inside & earlier_than(seen, at) & ~seen
+
+    return answer
+
+
+def square(up, right):
+    side = max(up.max(), right.abs().max())
+    return side, side
 
 
 def right_of(seen, at):
@@ -163,6 +192,9 @@ def without_empty(seen, at):
         (lambda seen, at: holes(seen, at) & (torch.arange(12) < at[0])[:, None], "own row are missing"),
         (lambda seen, at: window(seen, at, symmetric=False) & earlier_than(seen, at) & ~seen, "rightmost pixel"),
         (lambda seen, at: window(seen, at, grow=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
+        (within(square), "your window is square"),
+        (within(lambda up, right: (up.max(), (-right).max())), "Measure on both sides"),
+        (within(lambda up, right: (up.max(), right.max())), "rightmost pixel"),
         (lambda seen, at: torch.zeros_like(seen), "you mark 0 of"),
         (lambda seen, at: holes(seen, at).float(), "a tensor of bool"),
         (lambda seen, at: int(holes(seen, at).sum()), "returned int"),

@@ -54,6 +54,10 @@ def check_rows_above(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
                 "The kernel is centred on the output's row, so it sees that row and a row below: pad above only.",
             ),
             (
+                _convolved(x, weight * (torch.arange(rows) < rows - 1)[:, None], rows - 1, 0, beside, beside),
+                "You closed a row of the kernel: use all of its rows, moved up by one.",
+            ),
+            (
                 _convolved(x, weight, rows + 1, -2, beside, beside),
                 "The row right above is missing: everything was moved down twice.",
             ),

@@ -266,6 +266,14 @@ def _mistaken_distances() -> dict[str, Callable[[Tensor, Tensor, int], float]]:
         x, y = _overlap(a, b, down, right)
         return float((x - y).square().sum().sqrt())
 
+    def centre(fixed, moving, down, right, shift):
+        height, width = fixed.shape[-2:]
+        window = moving[..., shift + down : height - shift + down, shift + right : width - shift + right]
+        return root(fixed[..., shift : height - shift, shift : width - shift].double(), window.double())
+
+    def centre_of_a(a, b, shift):
+        return min(centre(a, b, *step, shift) for step in both(shift))
+
     def squared(a, b, down, right):
         return overlap(a, b, down, right) ** 2
 
@@ -299,6 +307,10 @@ def _mistaken_distances() -> dict[str, Callable[[Tensor, Tensor, int], float]]:
         "compare the overlap only.": over(both, filled),
         "You divide by the number of values of the whole image: the fewer overlap, the smaller this gets. "
         "Divide by the number of values that overlap.": over(both, whole_size),
+        "You compare the same centre of the first image for every shift: use all that overlaps.": centre_of_a,
+        "You compare the same centre of the second image for every shift: use all that overlaps.": (
+            lambda a, b, shift: centre_of_a(b, a, shift)
+        ),
         "That is a sum: take the mean, or a smaller overlap looks nearer.": over(both, summed),
         "The root is missing: this is the mean *square*.": over(both, squared),
         "That is the mean absolute difference: square, mean, then the root.": over(both, absolute),

@@ -29,7 +29,7 @@ def check_missed(answer: Callable[[list[int]], int]) -> str:
         >>> check_missed(lambda kernels: len(kernels) * (len(kernels) - 1) // 2)
         ✗ Not yet. For [5, 5, 5] you say 3: you count layers. Each step of theirs is as wide as half their kernel.
     """
-    cases = ([3] * 7, [7, 3, 3, 3, 3, 3], [7], [5, 5, 5], [9, 3, 3, 3], [3, 7], [3, 3, 9, 5])
+    cases = ([3] * 7, [7, 3, 3, 3, 3, 3], [7], [5, 5, 5], [9, 3, 3, 3], [3, 3, 9, 5], [3, 7])
     for kernels in cases:
         result = ask(answer, list(kernels))
         if isinstance(result, Tensor) and result.numel() == 1:
@@ -42,12 +42,27 @@ def check_missed(answer: Callable[[list[int]], int]) -> str:
     return "Right for any kernels, in any order: what counts is how wide the widest steps are."
 
 
+def _widest(halves: list[int], up: int) -> int:
+    return sum(sorted(halves, reverse=True)[:up])
+
+
 def _why(kernels: list[int], result: float, right: int) -> str:
     halves = [kernel // 2 for kernel in kernels]
     reach, layers = sum(halves), len(kernels)
     above = reach * (2 * reach + 1)
-    in_turn = sum(reach - sum(halves[:up]) for up in range(1, reach + 1))
+    in_turn, narrowest = (
+        sum(reach - sum(steps[:up]) for up in range(1, reach + 1)) for steps in (halves, sorted(halves))
+    )
+    too_far = sum(kernels) // 2
+    one_size = "the section's formula is for kernels of one size. Where they differ, count row by row."
     mistakes = {
+        halves[0] * layers * (layers - 1) // 2: one_size,
+        halves[-1] * layers * (layers - 1) // 2: one_size,
+        reach * (layers - 1) / 2: one_size,  # with the mean of their halves
+        narrowest: "you take the narrowest steps first. One row up, the widest of all layers may be taken.",
+        sum(too_far - _widest(halves, up) for up in range(1, too_far + 1)): (
+            "you halve the sum of the sides. Each kernel reaches its own side // 2, and these add up."
+        ),
         above - right: "that is what is seen of the rows above. Asked for is what is missed.",
         above: "that is all that lies within reach above. How much of it is missed?",
         2 * right: "there is a hole on the right only; to the left, every pixel within reach is seen.",
@@ -84,11 +99,13 @@ def _regions() -> list[tuple[str, Tensor, tuple[int, int]]]:
         (rows == 8) & (columns >= 4) & (columns < 7)
     )
     quarter = full & (columns <= 7)
+    tall = (rows >= 3) & (rows < 8) & (columns >= 6) & (columns <= 8)
     return [
         ("four 3 x 3 layers, in the middle", _region("ABBB", (8, 7), (12, 15)), (8, 7)),
         ("the same near the right border", _region("ABBB", (8, 12), (12, 15)), (8, 12)),
         ("the same near the left border", _region("ABBB", (6, 1), (12, 15)), (6, 1)),
         ("a region without a hole", full, (8, 7)),
+        ("a region that is tall and narrow", tall, (8, 7)),
         ("four layers of type A", _region("AAAA", (8, 7), (12, 15)), (8, 7)),
         ("masks that open only the upper left", quarter, (8, 7)),
         ("the first pixel, which sees nothing", _region("ABBB", (0, 0), (12, 15)), (0, 0)),
@@ -148,6 +165,17 @@ def _what(result: Tensor, right: Tensor, seen: Tensor, earlier: Tensor, window: 
         return (
             "your window ends with the rightmost pixel that is seen. It is as wide to the right as to the left, "
             "or a network that never looks to the right would have no hole there."
+        )
+    places = torch.cat([seen.nonzero(), torch.tensor([at])])
+    far_up, far_left = row - int(places[:, 0].min()), column - int(places[:, 1].min())
+    far = max(far_up, int((places[:, 1] - column).abs().max()))
+    aside, candidates = (columns - column).abs(), earlier & ~seen
+    if torch.equal(result, candidates & (rows >= row - far) & (aside <= far)):
+        return "your window is square. How far up and how far to the sides are two measures."
+    if torch.equal(result, candidates & (rows >= row - far_up) & (aside <= far_left)):
+        return (
+            f"you mark {int(result.sum())} of {int(right.sum())} holes. Measure on both sides: near the left border "
+            "the region reaches further to the right."
         )
     beyond = (result & ~window).nonzero().tolist()
     if beyond:
