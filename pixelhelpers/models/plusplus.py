@@ -306,7 +306,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         image_channels: 1 for grey images, 3 for colour.
         image_size: side in pixels that `sample` draws when it is not told another; any size can be scored.
         classes: number of classes to condition on, or None.
-        hidden: number of features of each stream (the paper's 160).
+        hidden: number of features of each stream (the paper's 160; with its 5 blocks, 54 million parameters).
         blocks: number of blocks at each size on the way down (the paper's 5), at least 1.
         dropout: probability in [0, 1) that a feature is dropped in training (the paper's 0.5).
         components: number of logistics in the mixture (the paper's 5 to 10), at least 1.
@@ -375,7 +375,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         above = self.above(up).contiguous(memory_format=torch.channels_last)
         beside = (self.beside_above(up) + self.beside(left)).contiguous(memory_format=torch.channels_last)
         _, beside = self.hourglass(above, beside, label)
-        # The means need a resolution finer than a level, which no 16-bit format has.
+        # In bfloat16 the means would move in steps of half a level.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(F.elu(beside).to(self.head.weight.dtype))
 
