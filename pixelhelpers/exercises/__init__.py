@@ -8,8 +8,10 @@ from .fast_sampling import check_iterate, check_turns_needed
 from .gated_pixelcnn import check_posterior, check_rows_above
 from .masked_convolution import check_centre_tap, check_leaking_masks, check_masked_convolution
 from .overfitting import check_diagnosis, check_early_stopping, check_shifted_distance
+from .plusplus import check_level_of, check_logistic_log_prob, check_moved_means
 from .residual_blocks import check_blocks_needed, check_residual_block
 from .sampling import check_completion, check_temperature, check_top_p
+from .shifted_convolution import check_starting_bound, check_without_mask
 from .short_sighted import check_holes, check_missed
 from .training import check_bits_per_dim, check_to_levels
 from .verdict import Mistake, Unsolved, ask, exercise
@@ -27,15 +29,20 @@ __all__ = [
     "check_holes",
     "check_iterate",
     "check_leaking_masks",
+    "check_level_of",
+    "check_logistic_log_prob",
     "check_masked_convolution",
     "check_missed",
+    "check_moved_means",
     "check_posterior",
     "check_residual_block",
     "check_rows_above",
     "check_shifted_distance",
+    "check_starting_bound",
     "check_temperature",
     "check_to_levels",
     "check_top_p",
     "check_turns_needed",
+    "check_without_mask",
     "exercise",
 ]
