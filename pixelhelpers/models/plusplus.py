@@ -7,7 +7,8 @@ code, the image gets a channel of ones, by which the network can tell an edge fr
 
 Different from it: the image is shifted before the first convolutions instead of their outputs after, so the
 edge is zero for the pixels but not for the bias; and weights are neither normalised nor initialised from
-data, which gained nothing here (benchmarks/plusplus.py). Not implemented: the variants of their ablation.
+data: that helped for the first steps and no more (benchmarks/plusplus.py). Instead the mixture's components
+begin side by side. Not implemented: the variants of their ablation.
 
 References:
     Salimans, Karpathy, Chen, Kingma, "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
