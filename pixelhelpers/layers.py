@@ -560,7 +560,7 @@ def to_shifted(layer: MaskedConv2d) -> ShiftedPair:
 
     Arguments:
         layer: with a square kernel and one image channel. With more, the centre is open for some channels
-            and shut for others, which no shift can do.
+            and shut for others, and a shift treats all channels alike.
 
     Returns:
         a new layer with copies of the weights.

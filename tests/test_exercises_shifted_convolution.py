@@ -37,6 +37,11 @@ def centred(x, w, mask=1):
     return F.conv2d(x, w * mask, padding=w.shape[-1] // 2)
 
 
+def whole_own_row(x, w):
+    half = w.shape[-1] // 2
+    return F.conv2d(F.pad(x, (half, half, half, 0)), w[:, :, : half + 1])
+
+
 def mask_of(w, kind):
     return raster_mask(kind, 1, 1, w.shape[-1])
 
@@ -68,6 +73,7 @@ def test_without_mask_accepts_what_is_right(capsys, answer):
         (lambda x, w, kind: above(x, w) + beside(x, w, own(kind), -1), "too far to the right"),
         (lambda x, w, kind: above(x, w, -1) + beside(x, w, own(kind)), "were not moved down"),
         (lambda x, w, kind: above(x, w, 1) + beside(x, w, own(kind)), "moved down twice"),
+        (lambda x, w, kind: whole_own_row(x, w), "open on the right, too"),
         (lambda x, w, kind: centred(x, w.flip(2, 3), mask_of(w, kind)), "flipped"),
         (lambda x, w, kind: centred(x, w, mask_of(w, kind).flip(2, 3)), "weights of the future, below"),
         (
@@ -101,6 +107,7 @@ def test_starting_bound_accepts_what_is_right(capsys, answer):
     ("answer", "words"),
     [
         (lambda mask: torch.full((len(mask),), mask[0].numel()).rsqrt(), "Dead taps are counted: 49 in place of 24"),
+        (lambda mask: mask.float().mean((1, 2, 3)).rsqrt(), "share of live taps"),
         (lambda mask: 1 / mask.sum((1, 2, 3)).clamp(min=1), "square root is missing"),
         (lambda mask: mask.sum((1, 2, 3)).sqrt(), "the more inputs"),
         (lambda mask: mask.sum((1, 2, 3)), "number of live taps"),

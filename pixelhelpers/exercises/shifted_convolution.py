@@ -98,6 +98,11 @@ def check_without_mask(answer: Callable[[Tensor, Tensor, str], Tensor]) -> str:
                 "The rows above were moved down twice: the row right above the output is not seen.",
             ),
             (
+                above + F.conv2d(F.pad(x, (half, half, 0, 0)), weight[:, :, half : half + 1]),
+                "The own row is open on the right, too: cut it after the left neighbours (type A) or the centre "
+                "(type B).",
+            ),
+            (
                 _centred(x, weight.flip(2, 3), mask),
                 "The kernel is flipped: layers of PyTorch slide it as it is.",
             ),
@@ -154,6 +159,10 @@ def check_starting_bound(answer: Callable[[Tensor], Tensor]) -> str:
             (
                 torch.full_like(right, every).rsqrt(),
                 f"Dead taps are counted: {every} in place of {int(live[0])}. Only open taps bring anything in.",
+            ),
+            (
+                (live.clamp(min=1) / every).double().rsqrt(),
+                "This is 1 / √(share of live taps): count them, do not average.",
             ),
             (right.square(), "This is 1 / live taps: the square root is missing."),
             (right.reciprocal(), "This is √(live taps): the more inputs, the smaller their weights."),
