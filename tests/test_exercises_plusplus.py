@@ -58,6 +58,7 @@ def test_level_of_accepts_what_is_right(capsys, answer):
         (drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2).clamp(0, n - 1)), "cut off instead of rounding"),
         (drawn(to_level=lambda x, n: ((x + 1) / 2 * n).floor().clamp(0, n - 1)), "equal bins"),
         (drawn(to_level=lambda x, n: ((x + 1) / 2 * n).round().clamp(0, n - 1)), "steps from -1 to 1"),
+        (drawn(to_level=lambda x, n: ((x.clamp(-1, 1) + 1) * 127.5).round()), "count up to 255"),
         (drawn(lambda u, mean, scale: mean + scale.log() * u.logit()), "as if it were the scale"),
         (drawn(lambda u, mean, scale: mean - scale * u.logit()), "fall as u rises"),
         (drawn(lambda u, mean, scale: mean + scale * u.sigmoid()), "The sigmoid is the CDF"),
@@ -114,6 +115,15 @@ def solution(level, mean, log_scale):
     return product(level, mean, log_scale, lambda _: torch.log(-torch.expm1(-2 / 255 * sharpness)))
 
 
+def fallback(level, mean, log_scale):
+    """The authors' code: where the difference of sigmoids is tiny, density times width."""
+    mass = difference(level, mean, log_scale, end=lambda mass: mass)
+    middle = density(level, mean, log_scale) + math.log(2 / 255)
+    inner = torch.where(mass > 1e-5, mass.clamp(min=1e-12).log(), middle)
+    left, right = edges(level, mean, log_scale)
+    return torch.where(level == 0, F.logsigmoid(right), torch.where(level == 255, F.logsigmoid(-left), inner))
+
+
 @pytest.mark.parametrize("answer", [product, solution])
 def test_logistic_log_prob_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_logistic_log_prob, answer).startswith("✓")
@@ -126,6 +136,8 @@ def test_logistic_log_prob_accepts_what_is_right(capsys, answer):
         (lambda *given: difference(*given, end=lambda mass: mass.clamp(min=1e-12).log()), "a floor"),
         (lambda *given: difference(*given, end=lambda mass: (mass + 1e-12).log()), "a floor"),
         (lambda *given: product(*given, width=lambda d: torch.log(1 - (-d).exp())), "torch.expm1"),
+        (fallback, "as the authors' code does"),
+        (lambda level, mean, log_scale: product(level, mean, log_scale.clamp(max=7)), "has an upper limit"),
         (infinite, "gradient for log_scale is nan"),
         (lambda *given: infinite(*given, chosen=True), "gradient for log_scale is nan"),
         (lambda *given: product(*given).detach(), "no gradient comes back"),
@@ -207,6 +219,10 @@ def test_moved_means_accepts_what_is_right(capsys, answer):
         (moved(lambda level, levels: level / 127.5 - 1), "divide by 255"),
         (moved(keep=(1, 0, 1)), "R does not act on B"),
         (moved(keep=(1, 1, 0)), "G does not act on B"),
+        (
+            lambda m, c, r, g, n: torch.stack([m[0], m[1] + c[1] * (2 * r / 7 - 1), m[2] + c[2] * (2 * g / 7 - 1)]),
+            "not channels but pairs",
+        ),
         (moved(rows=(0, 2, 1)), "mixes up its two coefficients"),
         (moved(rows=(1, 0, 2)), "first row of coefficients is R to G"),
         (lambda m, c, r, g, n: moved()(m, c, r, r, n), "B follows R twice"),

@@ -85,6 +85,7 @@ def check_level_of(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> s
         ),
         (kept(rounded(u.logit() / log_scale.exp() + mean)), "You divide by the scale: x = mean + scale * logit(u)."),
         (kept(rounded(log_scale.exp() * u.logit())), "The mean does not act."),
+        (((x.clamp(-1, 1) + 1) * 127.5).round(), f"You count up to 255: here are {levels} levels."),
     ]
     _name(result.double(), suspects)
     bad = int((result.double() != right).nonzero()[0])
@@ -184,7 +185,7 @@ def check_logistic_log_prob(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) 
         beyond = torch.log(-torch.expm1(right))
         if torch.allclose(result.double(), alone, atol=0.05):
             raise Mistake("The outer levels get only their own bin: they own the tails, all that lies beyond it.")
-        if torch.allclose(result.double(), beyond, atol=1e-3):
+        if torch.allclose(result.double(), beyond, atol=5e-3):
             raise Mistake("The outer levels have each other's tail: level 0 owns what lies *below*, σ(right edge).")
         raise Mistake(
             f"With mean 0 and log-scale -1, levels 0 and 255 have log-probability {right[0]:.3f} each; you return "
@@ -207,6 +208,13 @@ def check_logistic_log_prob(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) 
                     f"Level {far} has log-probability {right[far]:.1f} and you return {result[far]:.1f}, as for its "
                     "neighbours: a floor. Far-off levels then have no gradient. Write the difference as a product."
                 )
+            z = torch.tensor((2 * far / (levels - 1) - 1 - mean) * math.exp(-log_scale), dtype=torch.float64)
+            middle = F.logsigmoid(z) + F.logsigmoid(-z) - log_scale + math.log(2 / (levels - 1))
+            if abs(result[far] - middle) < 1e-2:
+                raise Mistake(
+                    "Far from the mean you return density times width, as the authors' code does: off by "
+                    f"{right[far] - middle:.2f} nats at level {far}. Write the difference as a product."
+                )
             raise Mistake(
                 f"For mean {mean} and log-scale {log_scale}, level {far} has log-probability {right[far]:.2f}; you "
                 f"return {result[far]:.2f}."
@@ -215,6 +223,9 @@ def check_logistic_log_prob(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) 
     for log_scale in (7.0, 11.0, 14.0):
         result, right, _ = tried(every, 0.0, log_scale)
         if not result.isfinite().all() or differs(result, right):
+            limited = [tried(every[1:2], 0.0, other)[0] for other in (log_scale, log_scale + 1)]
+            if result.isfinite().all() and torch.equal(*limited):
+                raise Mistake("Your log-scale has an upper limit: a fair guard, but with expm1 you need none here.")
             raise Mistake(
                 f"With log-scale {log_scale:.0f}, level 100 has log-probability {right[100]:.3f} and you return "
                 f"{result[100]:.3f}: 1 - exp(-d) cancels for small d. Use torch.expm1."
@@ -283,6 +294,10 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
                 "B mixes up its two coefficients: the second row belongs to R, the third to G.",
             ),
             (moved(r, g, two, one, three), "The first row of coefficients is R to G, the second R to B."),
+            (
+                torch.stack([means[0], means[1] + two * r, means[2] + three * g]),
+                "The rows of coefficients are not channels but pairs: R to G, R to B, G to B.",
+            ),
             (moved(r, r), "B follows R twice: the third row of coefficients goes with G."),
             (moved(g, r), "R and G have changed places."),
             (
