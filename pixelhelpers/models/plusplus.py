@@ -47,7 +47,7 @@ def concat_elu(x: Tensor) -> Tensor:
         `[N, 2 * features, ...]`.
 
     References:
-        Salimans et al. 2017, section 3 (its authors' code names it); Shang et al., "Understanding and
+        the code of Salimans et al. 2017; Shang et al., "Understanding and
         Improving Convolutional Neural Networks via Concatenated Rectified Linear Units", 2016.
 
     Example:
