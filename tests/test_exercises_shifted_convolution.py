@@ -122,7 +122,7 @@ def test_starting_bound_accepts_what_is_right(capsys, answer):
         (lambda mask: mask.sum().rsqrt(), "one bound per output"),
         (lambda mask: 0.2, "you return float"),
         (lambda mask: 2 * mask.sum((1, 2, 3)).clamp(min=1).rsqrt(), "1 / √ of that number"),
-        (lambda mask: mask.mean((1, 2, 3)), "raised RuntimeError"),
+        (lambda mask: mask.no_such, "raised AttributeError"),
     ],
 )
 def test_starting_bound_names_the_mistake(capsys, answer, words):
