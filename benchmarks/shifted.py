@@ -95,7 +95,7 @@ def quality(result: dict) -> None:
 
 
 def forms(size: int) -> dict[str, nn.Module]:
-    """The same raster-order convolution in three forms, and a shifted one as square masked kernel and as itself."""
+    """A raster-order convolution in three forms, and both shifted ones as square masked kernels and as themselves."""
     masked = ph.MaskedConv2d("B", FEATURES, FEATURES, size)
     square = nn.Conv2d(FEATURES, FEATURES, size, padding=size // 2)
     mask = masked.mask
@@ -106,12 +106,15 @@ def forms(size: int) -> dict[str, nn.Module]:
 
     nn.utils.parametrize.register_parametrization(square, "weight", Mask())
     down = DownShiftedConv2d(FEATURES, FEATURES, (size // 2 + 1, size))
+    right = DownRightShiftedConv2d(FEATURES, FEATURES, (size // 2 + 1, size // 2 + 1))
     return {
         "raster, square masked kernel": square,
         "raster, MaskedConv2d": masked,
         "raster, two shifted": ShiftedPair("B", FEATURES, FEATURES, size),
         "rows above, square masked kernel": to_masked(down),
         "rows above, shifted": down,
+        "up and left, square masked kernel": to_masked(right),
+        "up and left, shifted": right,
     }
 
 

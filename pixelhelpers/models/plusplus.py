@@ -34,7 +34,7 @@ from ..layers import (
 from ..wavefront import Front, Wavefront
 from .base import At, AutoregressiveModel, Stepper
 
-LEVELS_OF_SIZE = 3  # the image's, half and a quarter of it
+SIZES = 3  # the image's, half and a quarter of it
 
 
 def concat_elu(x: Tensor) -> Tensor:
@@ -360,7 +360,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         self.above = DownShiftedConv2d(channels, hidden, (2, 3))
         self.beside_above = DownShiftedConv2d(channels, hidden, (1, 3))
         self.beside = DownRightShiftedConv2d(channels, hidden, (2, 1))
-        self.hourglass = Hourglass(hidden, blocks, LEVELS_OF_SIZE, classes, dropout)
+        self.hourglass = Hourglass(hidden, blocks, SIZES, classes, dropout)
         self.head = nn.Conv2d(hidden, (3 if image_channels == 1 else 10) * components, 1)
         with torch.no_grad():  # the components begin side by side over the whole range, each an eighth of it wide
             _, means, log_scales = self.head.bias[: 7 * components if image_channels == 3 else None].split(
