@@ -786,3 +786,106 @@ class GatedBlock(nn.Module):
             return out(front, value.tanh_() * strength.sigmoid_(), onto=h)
 
         return GatedSteps(row, step)
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """Applies the ELU to features and to their negatives: twice as many features, and no dead ones.
+
+    Arguments:
+        x: `[N, features, ...]`.
+
+    Returns:
+        `[N, 2 * features, ...]`.
+
+    References:
+        the code of Salimans et al. 2017; Shang et al., "Understanding and
+        Improving Convolutional Neural Networks via Concatenated Rectified Linear Units", 2016.
+
+    Example:
+        >>> concat_elu(torch.tensor([[2.0, -2.0]]))
+        tensor([[ 2.0000, -0.8647, -0.8647,  2.0000]])
+    """
+    return F.elu(torch.cat((x, -x), 1), inplace=True)
+
+
+class GatedResidual(nn.Module):
+    """The gated residual block of PixelCNN++, around shifted convolutions of one kind.
+
+    Arguments:
+        conv: makes a convolution from the numbers of its input and output features.
+        hidden: number of features.
+        links: how many other inputs there are; each enters through a 1x1 convolution.
+        classes: number of classes to condition on, or None.
+        dropout: probability in [0, 1) that a feature between the convolutions is dropped in training.
+
+    Shapes:
+        input, other inputs and output `[N, hidden, H, W]`; `label` `[N]`.
+
+    References:
+        Salimans et al. 2017, sections 2.3-2.5 and figure 2.
+
+    Example:
+        >>> block = GatedResidual(lambda *features: DownRightShiftedConv2d(*features, (2, 2)), hidden=16)
+        >>> block(torch.zeros(2, 16, 28, 28)).shape
+        torch.Size([2, 16, 28, 28])
+    """
+
+    def __init__(
+        self,
+        conv: Callable[[int, int], nn.Module],
+        hidden: int,
+        links: int = 0,
+        classes: int | None = None,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.look = conv(2 * hidden, hidden)
+        self.links = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 1, bias=False) for _ in range(links))
+        self.dropout = nn.Dropout(dropout)
+        self.gates = conv(2 * hidden, 2 * hidden)
+        self.class_bias = None if classes is None else nn.Embedding(classes, 2 * hidden)
+        with torch.no_grad():  # at first a block passes on little but its input
+            self.gates.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, *others: Tensor, label: Tensor | None = None) -> Tensor:
+        h = self.look(concat_elu(x))
+        for link, other in zip(self.links, others, strict=True):
+            h = h + link(concat_elu(other))
+        return self._gated(x, self.gates(self.dropout(concat_elu(h))), self._bias(label))
+
+    def _bias(self, label: Tensor | None) -> Tensor | None:
+        return None if label is None else self.class_bias(label)
+
+    def _gated(self, x: Tensor, h: Tensor, bias: Tensor | None) -> Tensor:
+        if bias is not None:
+            h = h + bias.to(h.dtype).view(*bias.shape, *[1] * (h.dim() - 2))
+        value, strength = h.chunk(2, 1)
+        return x + value * strength.sigmoid()
+
+    def row_stepper(self, label: Tensor | None) -> Callable[..., Tensor]:
+        """Gives `row(x, *others)`: `forward` for one row after the other, `[N, hidden, 1, W]`."""
+        look, gates, bias = self.look.stepper(), self.gates.stepper(), self._bias(label)
+
+        def row(x: Tensor, *others: Tensor) -> Tensor:
+            h = look(concat_elu(x))
+            for link, other in zip(self.links, others, strict=True):
+                h = h + link(concat_elu(other))
+            return self._gated(x, gates(concat_elu(h)), bias)
+
+        return row
+
+    def stepper(self, wave: Wavefront, label: Tensor | None) -> Callable[..., Tensor]:
+        """Gives `step(front, x, linked, *others)` for one pixel, `[N, hidden]`.
+
+        What the first link gives must have been computed: it sees rows, and comes as `linked`.
+        """
+        look, gates, bias = self.look.stepper(wave), self.gates.stepper(wave), self._bias(label)
+        links = [link.weight.detach()[:, :, 0, 0].T.contiguous() for link in self.links[1:]]
+
+        def step(front: Front, x: Tensor, linked: Tensor, *others: Tensor) -> Tensor:
+            h = look(front, concat_elu(x), onto=linked)
+            for link, other in zip(links, others, strict=True):
+                h = h.addmm_(concat_elu(other), link)
+            return self._gated(x, gates(front, concat_elu(h)), bias)
+
+        return step

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from .models.base import AutoregressiveModel, OwnModule, as_model, evaluation_mode, unwrapped
 from .probes import CausalityError
 from .progress import progress_bar
-from .wavefront import Wavefront
 
 METHODS = ("auto", "naive", "cropped", "cached", "fixed-point")
 PIXELS = 128 * 28 * 28  # of images that are drawn together: bounds the memory, changes no image
@@ -372,7 +371,7 @@ def _cropped(job: _Job) -> Tensor:
 
 def _cached(job: _Job) -> Tensor:
     """One step per front of values: each layer computes what is new and finds the rest in its cache."""
-    wave = Wavefront(len(job.x), job.x.shape[1:], job.model.lag, like=next(job.model.parameters()))
+    wave = job.model.fronts(len(job.x), job.x.shape[1:], like=next(job.model.parameters()))
     predict, put = job.model.stepper(wave, job.label)
     x, uniform = wave.by_front(job.x), wave.by_front(job.uniform)
     known = None if job.known is None else wave.by_front(job.known)

@@ -13,9 +13,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from ..distributions import Categorical, categorical_log_prob
+from ..distributions import Categorical, DiscretizedLogisticMixture, categorical_log_prob
 from ..layers import MaskedConv2d
-from ..wavefront import Front
+from ..wavefront import Front, Wavefront
 
 FORMAT = 1
 At = tuple[int | slice, int | slice, int | slice]
@@ -206,6 +206,16 @@ class AutoregressiveModel(nn.Module):
         pixels = torch.arange(height * width).view(1, height, width)
         return pixels * self.image_channels + torch.arange(self.image_channels).view(-1, 1, 1)
 
+    def fronts(self, count: int, shape: tuple[int, int, int], like: Tensor) -> Wavefront:
+        """Says which values a `stepper` computes together, in which order: by default lines of pixels.
+
+        Arguments:
+            count: number of images.
+            shape: (C, H, W) of an image.
+            like: a tensor of the precision and on the device of the features.
+        """
+        return Wavefront(count, shape, self.lag, like)
+
     # -- files ------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -316,6 +326,90 @@ class SoftmaxModel(AutoregressiveModel):
         logits = self.logits_per_value(x, label)
         logits = logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32))
         return categorical_log_prob(logits, x.flatten().long()).view(len(x), -1).sum(1)
+
+
+class MixtureModel(AutoregressiveModel):
+    """A model whose `forward` gives the parameters of a mixture of logistics per pixel.
+
+    For grey images `[N, 3 * components, H, W]`: logits, means, log-scales. For colour
+    `[N, 10 * components, H, W]`: one logit per component, then means, log-scales and coefficients of all
+    channels. The channels of a pixel depend on each other through the mixture alone.
+
+    References:
+        Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, sections 2.1-2.2, https://arxiv.org/abs/1701.05517
+    """
+
+    def mixture_head(self, hidden: int, components: int) -> nn.Conv2d:
+        """Makes the last layer, a 1x1 convolution; components begin side by side over the whole range of levels.
+
+        Raises:
+            ValueError: for less than one component, or another number of image channels than 1 and 3.
+        """
+        if components < 1:
+            raise ValueError(f"components is {components}: give at least 1.")
+        if self.image_channels not in (1, 3):
+            raise ValueError(f"image_channels is {self.image_channels}: give 1 for grey images or 3 for colour.")
+        head = nn.Conv2d(hidden, (3 if self.image_channels == 1 else 10) * components, 1)
+        with torch.no_grad():  # each an eighth of the range wide
+            _, means, log_scales = head.bias[: 7 * components if self.image_channels == 3 else None].split(
+                [components, self.image_channels * components, self.image_channels * components]
+            )
+            means.copy_(torch.linspace(-1, 1, components).repeat(self.image_channels))
+            log_scales.sub_(2)
+        return head
+
+    def parameters_of(self, features: Tensor) -> Tensor:
+        """Applies the head in its own precision: in bfloat16 the means would move in steps of half a level."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.to(self.head.weight.dtype))
+
+    def mixture(self, parameters: Tensor) -> DiscretizedLogisticMixture:
+        """Reads the network's output: for grey images the mixtures of all values, for colour of all pixels.
+
+        Arguments:
+            parameters: `[..., features of the head]`.
+        """
+        if self.image_channels == 1:
+            return DiscretizedLogisticMixture(*parameters.chunk(3, -1), levels=self.levels)
+        logits, rest = parameters.tensor_split([self.settings["components"]], -1)
+        means, log_scales, coefficients = rest.unflatten(-1, (3, 3, -1)).unbind(-3)
+        return DiscretizedLogisticMixture(logits, means, log_scales, coefficients.tanh(), self.levels)
+
+    def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
+        rows, columns, channels = (slice(None),) * 3 if at is None else at
+        mixture = self.mixture(self(x, label).movedim(1, -1)[:, rows, columns])
+        seen = x.movedim(1, -1)[:, rows, columns]
+        if self.image_channels == 1:
+            parts = [t.unsqueeze(-2) for t in (mixture.logits, mixture.means, mixture.log_scales)]
+        else:
+            given = mixture.conditionals(seen)
+            parts = [given.logits, given.means, given.log_scales]
+        parts = [t.movedim(-2, 1)[:, channels] for t in parts]
+        return DiscretizedLogisticMixture(*parts, levels=self.levels)
+
+    def conditional_parameters(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        given = self.predict(x, label)  # in colour, the channels of a pixel meet only here
+        return torch.cat((given.logits, given.means, given.log_scales), -1).movedim(-1, 1)
+
+    def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        values = x.movedim(1, -1)
+        mixture = self.mixture(self(x, label).movedim(1, -1))
+        return mixture.log_prob(values[..., 0] if self.image_channels == 1 else values).flatten(1).sum(1)
+
+    def next_channel(self, parameters: Tensor, *earlier: Tensor) -> DiscretizedLogisticMixture:
+        """Gives the conditional of a pixel's next channel, for a stepper.
+
+        Arguments:
+            parameters: of the pixel, `[N, features of the head]`.
+            earlier: the levels of its channels so far, each `[N]`.
+        """
+        mixture = self.mixture(parameters)
+        if self.image_channels == 1:
+            return mixture
+        seen = torch.stack([*earlier, *[parameters.new_zeros(len(parameters))] * (3 - len(earlier))], -1)
+        given = mixture.conditionals(seen)
+        parts = (t[:, len(earlier)] for t in (given.logits, given.means, given.log_scales))
+        return DiscretizedLogisticMixture(*parts, levels=self.levels)
 
 
 class OwnModule(SoftmaxModel):

@@ -28,116 +28,15 @@ from ..layers import (
     DownRightShiftedConvTranspose2d,
     DownShiftedConv2d,
     DownShiftedConvTranspose2d,
+    GatedResidual,
+    concat_elu,
     shift_down,
     shift_right,
 )
 from ..wavefront import Front, Wavefront
-from .base import At, AutoregressiveModel, Stepper
+from .base import MixtureModel, Stepper
 
 SIZES = 3  # the image's, half and a quarter of it
-
-
-def concat_elu(x: Tensor) -> Tensor:
-    """Applies the ELU to features and to their negatives: twice as many features, and no dead ones.
-
-    Arguments:
-        x: `[N, features, ...]`.
-
-    Returns:
-        `[N, 2 * features, ...]`.
-
-    References:
-        the code of Salimans et al. 2017; Shang et al., "Understanding and
-        Improving Convolutional Neural Networks via Concatenated Rectified Linear Units", 2016.
-
-    Example:
-        >>> concat_elu(torch.tensor([[2.0, -2.0]]))
-        tensor([[ 2.0000, -0.8647, -0.8647,  2.0000]])
-    """
-    return F.elu(torch.cat((x, -x), 1), inplace=True)
-
-
-class GatedResidual(nn.Module):
-    """The gated residual block of PixelCNN++, around shifted convolutions of one kind.
-
-    Arguments:
-        conv: makes a convolution from the numbers of its input and output features.
-        hidden: number of features.
-        links: how many other inputs there are; each enters through a 1x1 convolution.
-        classes: number of classes to condition on, or None.
-        dropout: probability in [0, 1) that a feature between the convolutions is dropped in training.
-
-    Shapes:
-        input, other inputs and output `[N, hidden, H, W]`; `label` `[N]`.
-
-    References:
-        Salimans et al. 2017, sections 2.3-2.5 and figure 2.
-
-    Example:
-        >>> block = GatedResidual(lambda *features: DownRightShiftedConv2d(*features, (2, 2)), hidden=16)
-        >>> block(torch.zeros(2, 16, 28, 28)).shape
-        torch.Size([2, 16, 28, 28])
-    """
-
-    def __init__(
-        self,
-        conv: Callable[[int, int], nn.Module],
-        hidden: int,
-        links: int = 0,
-        classes: int | None = None,
-        dropout: float = 0.0,
-    ):
-        super().__init__()
-        self.look = conv(2 * hidden, hidden)
-        self.links = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 1, bias=False) for _ in range(links))
-        self.dropout = nn.Dropout(dropout)
-        self.gates = conv(2 * hidden, 2 * hidden)
-        self.class_bias = None if classes is None else nn.Embedding(classes, 2 * hidden)
-        with torch.no_grad():  # at first a block passes on little but its input
-            self.gates.weight.mul_(0.1)
-
-    def forward(self, x: Tensor, *others: Tensor, label: Tensor | None = None) -> Tensor:
-        h = self.look(concat_elu(x))
-        for link, other in zip(self.links, others, strict=True):
-            h = h + link(concat_elu(other))
-        return self._gated(x, self.gates(self.dropout(concat_elu(h))), self._bias(label))
-
-    def _bias(self, label: Tensor | None) -> Tensor | None:
-        return None if label is None else self.class_bias(label)
-
-    def _gated(self, x: Tensor, h: Tensor, bias: Tensor | None) -> Tensor:
-        if bias is not None:
-            h = h + bias.to(h.dtype).view(*bias.shape, *[1] * (h.dim() - 2))
-        value, strength = h.chunk(2, 1)
-        return x + value * strength.sigmoid()
-
-    def row_stepper(self, label: Tensor | None) -> Callable[..., Tensor]:
-        """Gives `row(x, *others)`: `forward` for one row after the other, `[N, hidden, 1, W]`."""
-        look, gates, bias = self.look.stepper(), self.gates.stepper(), self._bias(label)
-
-        def row(x: Tensor, *others: Tensor) -> Tensor:
-            h = look(concat_elu(x))
-            for link, other in zip(self.links, others, strict=True):
-                h = h + link(concat_elu(other))
-            return self._gated(x, gates(concat_elu(h)), bias)
-
-        return row
-
-    def stepper(self, wave: Wavefront, label: Tensor | None) -> Callable[..., Tensor]:
-        """Gives `step(front, x, linked, *others)` for one pixel, `[N, hidden]`.
-
-        What the first link gives must have been computed: it sees rows, and comes as `linked`.
-        """
-        look, gates, bias = self.look.stepper(wave), self.gates.stepper(wave), self._bias(label)
-        links = [link.weight.detach()[:, :, 0, 0].T.contiguous() for link in self.links[1:]]
-
-        def step(front: Front, x: Tensor, linked: Tensor, *others: Tensor) -> Tensor:
-            h = look(front, concat_elu(x), onto=linked)
-            for link, other in zip(links, others, strict=True):
-                h = h.addmm_(concat_elu(other), link)
-            return self._gated(x, gates(front, concat_elu(h)), bias)
-
-        return step
 
 
 class Steps(NamedTuple):
@@ -299,7 +198,7 @@ def _grow(layer: DownRightShiftedConvTranspose2d) -> Callable[[Tensor], Tensor]:
     return lambda x: (x @ weight).add_(bias)
 
 
-class PixelCNNPlusPlus(AutoregressiveModel):
+class PixelCNNPlusPlus(MixtureModel):
     """PixelCNN++: two streams of gated residual blocks at three sizes, and a mixture of logistics per pixel.
 
     Arguments:
@@ -351,23 +250,15 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             dropout=dropout,
             components=components,
         )
-        for name, given in (("hidden", hidden), ("blocks", blocks), ("components", components)):
+        for name, given in (("hidden", hidden), ("blocks", blocks)):
             if given < 1:
                 raise ValueError(f"{name} is {given}: give at least 1.")
-        if image_channels not in (1, 3):
-            raise ValueError(f"image_channels is {image_channels}: give 1 for grey images or 3 for colour.")
         channels = image_channels + 1  # and the ones
         self.above = DownShiftedConv2d(channels, hidden, (2, 3))
         self.beside_above = DownShiftedConv2d(channels, hidden, (1, 3))
         self.beside = DownRightShiftedConv2d(channels, hidden, (2, 1))
         self.hourglass = Hourglass(hidden, blocks, SIZES, classes, dropout)
-        self.head = nn.Conv2d(hidden, (3 if image_channels == 1 else 10) * components, 1)
-        with torch.no_grad():  # the components begin side by side over the whole range, each an eighth of it wide
-            _, means, log_scales = self.head.bias[: 7 * components if image_channels == 3 else None].split(
-                [components, image_channels * components, image_channels * components]
-            )
-            means.copy_(torch.linspace(-1, 1, components).repeat(image_channels))
-            log_scales.sub_(2)
+        self.head = self.mixture_head(hidden, components)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         x, label = self.scale(x), self.labels(label, len(x))
@@ -376,42 +267,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         above = self.above(up).contiguous(memory_format=torch.channels_last)
         beside = (self.beside_above(up) + self.beside(left)).contiguous(memory_format=torch.channels_last)
         _, beside = self.hourglass(above, beside, label)
-        # In bfloat16 the means would move in steps of half a level.
-        with torch.autocast(x.device.type, enabled=False):
-            return self.head(F.elu(beside).to(self.head.weight.dtype))
-
-    def mixture(self, parameters: Tensor) -> DiscretizedLogisticMixture:
-        """Reads the network's output: for grey images the mixtures of all values, for colour of all pixels.
-
-        Arguments:
-            parameters: `[..., features of the head]`.
-        """
-        if self.image_channels == 1:
-            return DiscretizedLogisticMixture(*parameters.chunk(3, -1), levels=self.levels)
-        logits, rest = parameters.tensor_split([self.settings["components"]], -1)
-        means, log_scales, coefficients = rest.unflatten(-1, (3, 3, -1)).unbind(-3)
-        return DiscretizedLogisticMixture(logits, means, log_scales, coefficients.tanh(), self.levels)
-
-    def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
-        rows, columns, channels = (slice(None),) * 3 if at is None else at
-        mixture = self.mixture(self(x, label).movedim(1, -1)[:, rows, columns])
-        seen = x.movedim(1, -1)[:, rows, columns]
-        if self.image_channels == 1:
-            parts = [t.unsqueeze(-2) for t in (mixture.logits, mixture.means, mixture.log_scales)]
-        else:
-            given = mixture.conditionals(seen)
-            parts = [given.logits, given.means, given.log_scales]
-        parts = [t.movedim(-2, 1)[:, channels] for t in parts]
-        return DiscretizedLogisticMixture(*parts, levels=self.levels)
-
-    def conditional_parameters(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
-        given = self.predict(x, label)  # in colour, the channels of a pixel meet only here
-        return torch.cat((given.logits, given.means, given.log_scales), -1).movedim(-1, 1)
-
-    def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
-        values = x.movedim(1, -1)
-        mixture = self.mixture(self(x, label).movedim(1, -1))
-        return mixture.log_prob(values[..., 0] if self.image_channels == 1 else values).flatten(1).sum(1)
+        return self.parameters_of(F.elu(beside))
 
     @property
     def lag(self) -> int:
@@ -451,13 +307,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
                 left = row[:, :, 0, column - 1] if column else blank[:, :, 0, 0]
                 h = hourglass.pixel((front.first, column), beside(own, left, onto=stems[0][column]))
                 pixel[:] = [torch.addmm(self.head.bias, F.elu(h), head)]
-            mixture = self.mixture(pixel[0])
-            if self.image_channels == 1:
-                return mixture
-            seen = torch.stack([*pixel[1:], *[pixel[0].new_zeros(wave.count)] * (3 - len(pixel[1:]))], -1)
-            given = mixture.conditionals(seen)
-            parts = (t[:, front.channel] for t in (given.logits, given.means, given.log_scales))
-            return DiscretizedLogisticMixture(*parts, levels=self.levels)
+            return self.next_channel(*pixel)
 
         def put(front: Front, levels: Tensor) -> None:
             pixel.append(levels.to(pixel[0]))
