@@ -10,7 +10,15 @@ from typing import Any
 from . import data, distributions, layers, models, probes, sampling, training
 from .data import DataError, Images, load_images
 from .layers import DownRightShiftedConv2d, DownShiftedConv2d, GatedBlock, MaskedConv2d, ResidualBlock
-from .models import GatedPixelCNN, PixelCNN, PixelCNNPlusPlus, list_pretrained, load_pretrained
+from .models import (
+    GatedPixelCNN,
+    MultiscalePixelCNN,
+    PixelCNN,
+    PixelCNNPlusPlus,
+    PixelSNAIL,
+    list_pretrained,
+    load_pretrained,
+)
 from .probes import (
     CausalityError,
     blind_spot,
@@ -34,8 +42,10 @@ __all__ = [
     "History",
     "Images",
     "MaskedConv2d",
+    "MultiscalePixelCNN",
     "PixelCNN",
     "PixelCNNPlusPlus",
+    "PixelSNAIL",
     "ResidualBlock",
     "bits_per_dim",
     "blind_spot",

@@ -14,7 +14,13 @@ from . import data, load_images, load_pretrained, models, sampling, training
 from .data import DataError
 from .models.base import AutoregressiveModel, list_pretrained, write_atomically
 
-MODELS = {"gated": models.GatedPixelCNN, "pixelcnn": models.PixelCNN, "plusplus": models.PixelCNNPlusPlus}
+MODELS = {
+    "attention": models.PixelSNAIL,
+    "gated": models.GatedPixelCNN,
+    "multiscale": models.MultiscalePixelCNN,
+    "pixelcnn": models.PixelCNN,
+    "plusplus": models.PixelCNNPlusPlus,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -877,12 +877,12 @@ class GatedResidual(nn.Module):
     def stepper(self, wave: Wavefront, label: Tensor | None) -> Callable[..., Tensor]:
         """Gives `step(front, x, linked, *others)` for one pixel, `[N, hidden]`.
 
-        What the first link gives must have been computed: it sees rows, and comes as `linked`.
+        What the first link gives must have been computed, and comes as `linked`, None for a block without.
         """
         look, gates, bias = self.look.stepper(wave), self.gates.stepper(wave), self._bias(label)
         links = [link.weight.detach()[:, :, 0, 0].T.contiguous() for link in self.links[1:]]
 
-        def step(front: Front, x: Tensor, linked: Tensor, *others: Tensor) -> Tensor:
+        def step(front: Front, x: Tensor, linked: Tensor | None = None, *others: Tensor) -> Tensor:
             h = look(front, concat_elu(x), onto=linked)
             for link, other in zip(links, others, strict=True):
                 h = h.addmm_(concat_elu(other), link)

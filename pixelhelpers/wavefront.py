@@ -36,8 +36,39 @@ class Front(NamedTuple):
     pixels: slice  # where its pixels stand in `Wavefront.pixels`
 
 
-class Wavefront:
-    """The fronts of a batch of images, in the order of drawing.
+class Fronts:
+    """A batch of images cut into fronts, in the order of drawing; iterating gives the fronts.
+
+    Arguments:
+        count: number of images.
+        shape: (C, H, W) of an image.
+        like: a tensor of the precision and on the device of the features.
+        pixels: the raster numbers of all pixels, front by front, int64 `[H * W]`.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, int, int], like: Tensor, pixels: Tensor):
+        self.count, self.like, self.pixels = count, like, pixels
+        self.channels, self.height, self.width = shape
+
+    def __iter__(self) -> Iterator[Front]:
+        raise NotImplementedError
+
+    def by_front(self, values: Tensor) -> Tensor:
+        """Sorts values `[N, C, H, W]` so that those of a front are one piece: `[C, H * W, N]`.
+
+        The piece of a front is `[front.channel, front.pixels]`.
+        """
+        return values.flatten(2)[:, :, self.pixels.to(values.device)].permute(1, 2, 0).contiguous()
+
+    def by_image(self, values: Tensor) -> Tensor:
+        """Undoes `by_front`."""
+        images = values.new_empty(self.count, self.channels, self.height * self.width)
+        images[:, :, self.pixels.to(values.device)] = values.permute(2, 0, 1)
+        return images.unflatten(2, (self.height, self.width))
+
+
+class Wavefront(Fronts):
+    """Fronts that are lines of pixels, as far apart as causal convolutions need.
 
     Arguments:
         count: number of images.
@@ -56,11 +87,10 @@ class Wavefront:
     """
 
     def __init__(self, count: int, shape: tuple[int, int, int], lag: int, like: Tensor):
-        self.count, self.like = count, like
-        self.channels, self.height, self.width = shape
-        self.lag = min(lag, self.width)
-        self.time = torch.arange(self.width) + self.lag * torch.arange(self.height)[:, None]
-        self.pixels = self.time.flatten().argsort(stable=True)  # raster numbers, front by front
+        _, height, width = shape
+        self.lag = min(lag, width)
+        self.time = torch.arange(width) + self.lag * torch.arange(height)[:, None]
+        super().__init__(count, shape, like, self.time.flatten().argsort(stable=True))
 
     def __len__(self) -> int:
         return (self.width + self.lag * (self.height - 1)) * self.channels
@@ -73,19 +103,6 @@ class Wavefront:
             for channel in range(self.channels):
                 yield Front(time, first, rows, channel, rows * self.count, slice(begin, begin + rows))
             begin += rows
-
-    def by_front(self, values: Tensor) -> Tensor:
-        """Sorts values `[N, C, H, W]` so that those of a front are one piece: `[C, H * W, N]`.
-
-        The piece of a front is `[front.channel, front.pixels]`.
-        """
-        return values.flatten(2)[:, :, self.pixels.to(values.device)].permute(1, 2, 0).contiguous()
-
-    def by_image(self, values: Tensor) -> Tensor:
-        """Undoes `by_front`."""
-        images = values.new_empty(self.count, self.channels, self.height * self.width)
-        images[:, :, self.pixels.to(values.device)] = values.permute(2, 0, 1)
-        return images.unflatten(2, (self.height, self.width))
 
 
 class Past:

@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 
 from ..distributions import Categorical, DiscretizedLogisticMixture, categorical_log_prob
 from ..layers import MaskedConv2d
-from ..wavefront import Front, Wavefront
+from ..wavefront import Front, Fronts, Wavefront
 
 FORMAT = 1
 At = tuple[int | slice, int | slice, int | slice]
@@ -206,7 +206,7 @@ class AutoregressiveModel(nn.Module):
         pixels = torch.arange(height * width).view(1, height, width)
         return pixels * self.image_channels + torch.arange(self.image_channels).view(-1, 1, 1)
 
-    def fronts(self, count: int, shape: tuple[int, int, int], like: Tensor) -> Wavefront:
+    def fronts(self, count: int, shape: tuple[int, int, int], like: Tensor) -> Fronts:
         """Says which values a `stepper` computes together, in which order: by default lines of pixels.
 
         Arguments:
@@ -309,10 +309,10 @@ class SoftmaxModel(AutoregressiveModel):
 
     def logits_per_value(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         """Gives the logits as `[N, C, H, W, levels]`, a view of what `forward` computed."""
-        logits = self(x, label)
-        if self.image_channels == 1:
-            logits = logits.unsqueeze(2)
-        return logits.movedim(1, -1)
+        return self._levels_last(self(x, label))
+
+    def _levels_last(self, logits: Tensor) -> Tensor:
+        return (logits.unsqueeze(2) if self.image_channels == 1 else logits).movedim(1, -1)
 
     def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
         logits = self.logits_per_value(x, label)
@@ -322,9 +322,13 @@ class SoftmaxModel(AutoregressiveModel):
         return Categorical(logits=logits)
 
     def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        return self.log_prob_of(self(x, label), x)
+
+    def log_prob_of(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Scores images by logits of the shape that `forward` gives: nats `[N]`."""
         # Levels are last and, in the channels-last layout, contiguous: no copy of the largest tensor.
-        logits = self.logits_per_value(x, label)
-        logits = logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32))
+        logits = self._levels_last(logits).flatten(0, -2)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return categorical_log_prob(logits, x.flatten().long()).view(len(x), -1).sum(1)
 
 

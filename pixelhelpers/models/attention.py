@@ -1,0 +1,415 @@
+"""PixelSNAIL: gated causal convolutions, and in between attention over all earlier pixels.
+
+Implemented: the architecture of Chen et al. 2018 for grey and colour images, with class conditioning. Blocks
+of gated causal convolutions look around a pixel; after them an attention layer looks at the whole past at
+once. The features of a pixel know of earlier pixels only; what attention reads of an earlier pixel, its keys
+and values, holds these features and the pixel itself. So no pixel may read its own, and the first one has
+none to read: keys and values are moved on by one pixel, and a learned start token takes the first place.
+
+Different from the paper: the pixels' places enter as sines and cosines of several wavelengths instead of
+one ramp for rows and one for columns, there are several attention heads, and the network is far smaller.
+Not implemented: the dropout between attention layers and the second, strided variant.
+
+References:
+    Chen, Mishra, Rohaninejad, Abbeel, "PixelSNAIL: An Improved Autoregressive Generative Model", 2018,
+    https://arxiv.org/abs/1712.09763
+    Vaswani et al., "Attention Is All You Need", 2017, sections 3.2 and 3.5, https://arxiv.org/abs/1706.03762
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.nn import functional as F
+
+from ..distributions import Categorical
+from ..layers import (
+    DownRightShiftedConv2d,
+    DownShiftedConv2d,
+    GatedResidual,
+    MaskedConv2d,
+    channel_groups,
+    concat_elu,
+    shift_down,
+    shift_right,
+)
+from ..wavefront import Front, Wavefront
+from .base import At, MixtureModel, SoftmaxModel, Stepper
+
+WAVELENGTHS = (4.0, 8.0, 16.0, 32.0, 64.0)  # in pixels
+
+
+def positions(height: int, width: int, like: Tensor) -> Tensor:
+    """Tells a pixel's place: sines and cosines of its row and of its column, at several wavelengths.
+
+    A step of so many pixels turns each pair by a fixed angle, wherever it begins: so products of places can
+    depend on how far apart two pixels are.
+
+    Arguments:
+        height: rows.
+        width: columns.
+        like: a tensor of the precision and on the device wanted.
+
+    Returns:
+        `[1, 4 * wavelengths, height, width]`, in [-1, 1].
+
+    References:
+        Vaswani et al. 2017, section 3.5, for rows and columns.
+
+    Example:
+        >>> positions(28, 28, torch.zeros(())).shape
+        torch.Size([1, 20, 28, 28])
+    """
+    rate = 2 * math.pi / torch.tensor(WAVELENGTHS, dtype=torch.float64)
+    rows, columns = (rate[:, None] * torch.arange(side) for side in (height, width))
+    rows, columns = (torch.cat((angle.sin(), angle.cos())) for angle in (rows, columns))  # [2 * wavelengths, side]
+    planes = (rows[:, :, None].expand(-1, -1, width), columns[:, None].expand(-1, height, -1))
+    return torch.cat(planes)[None].to(like)
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention of every pixel to all earlier ones, and to a start token before the first.
+
+    A query is made from what a pixel's features know before it is drawn; keys and values also from the pixel
+    itself. They are moved on by one place, so that place i holds pixel i - 1 and place 0 the start token;
+    then each query may see the places up to its own.
+
+    Arguments:
+        features: number of features that queries are made from, and keys and values too.
+        extra: number of further features that only keys and values get: the image itself.
+        hidden: number of features of the result, shared among the heads.
+        heads: number of heads, a divisor of `hidden`.
+
+    Shapes:
+        `x` `[N, features, H, W]`, `image` `[N, extra, H, W]`; result `[N, hidden, H, W]`.
+
+    References:
+        Chen et al. 2018, section 2.2; Vaswani et al. 2017, section 3.2.
+
+    Example:
+        >>> layer = CausalAttention(features=8, extra=1, hidden=16, heads=2)
+        >>> layer(torch.zeros(2, 8, 7, 7), torch.zeros(2, 1, 7, 7)).shape
+        torch.Size([2, 16, 7, 7])
+    """
+
+    def __init__(self, features: int, extra: int, hidden: int, heads: int):
+        super().__init__()
+        if hidden % heads:
+            raise ValueError(f"heads is {heads}: give a divisor of {hidden}, the number of features they share.")
+        self.heads = heads
+        self.query = nn.Conv2d(features, hidden, 1)
+        self.key_value = nn.Conv2d(features + extra, 2 * hidden, 1)
+        self.start = nn.Parameter(torch.zeros(2 * hidden))  # key and value
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        query, key, value = self.query_key_value(x, image)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return mixed.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[-2:])
+
+    def query_key_value(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gives the three as `[N, heads, H * W, hidden / heads]`, keys and values moved on by one place."""
+        query = self._by_head(self.query(x).flatten(2))
+        places = self.key_value(torch.cat((x, image), 1)).flatten(2)
+        start = self.start.to(places.dtype).expand(len(places), -1)[..., None]
+        key, value = torch.cat((start, places[..., :-1]), 2).chunk(2, 1)
+        return query, self._by_head(key), self._by_head(value)
+
+    def weights(self, x: Tensor, image: Tensor) -> Tensor:
+        """Gives what `forward` weighs values with, `[N, heads, H * W, H * W]`: query, then place (0: the start)."""
+        query, key, _ = self.query_key_value(x, image)
+        products = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+        later = torch.ones(products.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+        return products.masked_fill(later, -math.inf).softmax(-1)
+
+    def _by_head(self, features: Tensor) -> Tensor:
+        return features.unflatten(1, (self.heads, -1)).transpose(2, 3).contiguous()
+
+    def stepper(self, wave: Wavefront) -> "AttentionStep":
+        """Gives the layer's other way to run: `step(x)` for the next pixel, then `put(x, image)` once it is drawn."""
+        return AttentionStep(self, wave)
+
+
+class AttentionStep:
+    """Attention for one pixel after the other, with the keys and values of all earlier ones kept.
+
+    Arguments:
+        layer: the attention layer.
+        wave: the fronts, of one pixel each.
+    """
+
+    def __init__(self, layer: CausalAttention, wave: Wavefront):
+        self.query, self.key_value = _linear(layer.query), _linear(layer.key_value)
+        self.count, self.heads, self.places = wave.count, layer.heads, 1
+        size = layer.query.out_channels // layer.heads
+        places = wave.height * wave.width
+        # Kept in the factors' own layouts: what is added each time is a column of the one and a row of the other.
+        self.keys = wave.like.new_empty(wave.count * layer.heads, size, places)
+        self.values = wave.like.new_empty(wave.count * layer.heads, places, size)
+        key, value = layer.start.detach().view(2, layer.heads, size).repeat(1, wave.count, 1)
+        self.keys[:, :, 0], self.values[:, 0] = key / math.sqrt(size), value
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """From features `[N, features]` to `[N, hidden]`."""
+        query = self.query(x).view(self.count * self.heads, 1, -1)
+        weights = torch.bmm(query, self.keys[:, :, : self.places]).softmax(-1)
+        return torch.bmm(weights, self.values[:, : self.places]).view(self.count, -1)
+
+    def put(self, x: Tensor, image: Tensor) -> None:
+        """Adds a drawn pixel: its features `[N, features]` and itself, `[N, extra]`."""
+        if self.places == self.values.shape[1]:
+            return  # the last pixel: none comes after it
+        both = self.key_value(torch.cat((x, image), 1)).view(self.count, 2, self.heads, -1)
+        key, value = both.unbind(1)
+        self.keys[:, :, self.places] = key.flatten(0, 1) / math.sqrt(key.shape[-1])
+        self.values[:, self.places] = value.flatten(0, 1)
+        self.places += 1
+
+
+def _linear(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
+    """A 1x1 convolution for single pixels, `[N, in]` to `[N, out]`."""
+    weight, bias = layer.weight.detach()[:, :, 0, 0].T.contiguous(), layer.bias.detach()
+    return lambda x: torch.addmm(bias, x, weight)
+
+
+class SnailBlock(nn.Module):
+    """Two gated causal convolution blocks that look around, an attention layer that looks back, and their merger.
+
+    Arguments:
+        hidden: number of features.
+        image_channels: number of image channels, which keys and values are also made from.
+        heads: number of attention heads, a divisor of `hidden`.
+        classes: number of classes to condition on, or None.
+        dropout: probability in [0, 1) that a feature between the convolutions is dropped in training.
+
+    Shapes:
+        input and output `[N, hidden, H, W]`; `image` `[N, C, H, W]`, scaled; `place` what `positions` gives;
+        `label` `[N]`.
+
+    References:
+        Chen et al. 2018, figure 3.
+    """
+
+    def __init__(self, hidden: int, image_channels: int, heads: int, classes: int | None, dropout: float):
+        super().__init__()
+        self.look = nn.ModuleList(
+            GatedResidual(lambda *io: DownRightShiftedConv2d(*io, (2, 2)), hidden, 0, classes, dropout)
+            for _ in range(2)
+        )
+        self.attention = CausalAttention(2 * hidden + 4 * len(WAVELENGTHS), image_channels, hidden, heads)
+        self.merge = GatedResidual(lambda *io: DownRightShiftedConv2d(*io, (1, 1)), hidden, 1, classes, dropout)
+
+    def forward(self, x: Tensor, image: Tensor, place: Tensor, label: Tensor | None) -> Tensor:
+        x = self.looked(x, label)
+        return self.merge(x, self.attention(self.content(x, place), image), label=label)
+
+    def looked(self, x: Tensor, label: Tensor | None) -> Tensor:
+        """The convolutions' share of `forward`."""
+        for block in self.look:
+            x = block(x, label=label)
+        return x
+
+    def content(self, x: Tensor, place: Tensor) -> Tensor:
+        """What the attention layer reads of features and places."""
+        return torch.cat((concat_elu(x), place.expand(len(x), *place.shape[1:])), 1)
+
+    def stepper(self, wave: Wavefront, label: Tensor | None) -> "SnailSteps":
+        """Gives the block's other way to run: `step(front, x, place)`, and `put(image)` once the pixel is drawn."""
+        look = [block.stepper(wave, label) for block in self.look]
+        attention, merge = self.attention.stepper(wave), self.merge.stepper(wave, label)
+        link = self.merge.links[0].weight.detach()[:, :, 0, 0].T.contiguous()
+        content: list[Tensor] = []  # of the pixel that is being drawn
+
+        def step(front: Front, x: Tensor, place: Tensor) -> Tensor:
+            for block in look:
+                x = block(front, x)
+            content[:] = [self.content(x, place)]
+            return merge(front, x, concat_elu(attention(content[0])) @ link)
+
+        return SnailSteps(step, lambda image: attention.put(content[0], image))
+
+
+class SnailSteps(NamedTuple):
+    """The two parts of a block's step, for one sampling call."""
+
+    step: Callable[[Front, Tensor, Tensor], Tensor]  # before a pixel is drawn
+    put: Callable[[Tensor], None]  # after it
+
+
+class PixelSNAIL(MixtureModel, SoftmaxModel):
+    """PixelSNAIL: gated causal convolutions and causal attention in turn, and a mixture of logistics or a softmax.
+
+    Arguments:
+        levels: number of levels of a value, at least 2.
+        image_channels: 1 for grey images; 3 for colour, with a softmax any number.
+        image_size: side in pixels that `sample` draws when it is not told another; any size can be scored.
+        classes: number of classes to condition on, or None.
+        hidden: number of features (the paper's 256).
+        blocks: number of blocks of two convolutions and one attention layer (the paper's 12), at least 1.
+        dropout: probability in [0, 1) that a feature is dropped in training.
+        heads: number of attention heads (the paper's 1), a divisor of `hidden`.
+        components: number of logistics in the mixture (the paper's 10); None: a softmax over the levels instead.
+
+    Shapes:
+        images `[N, C, H, W]`, integers in `[0, levels)`; with a mixture parameters `[N, 3 * components, H, W]`,
+        for colour `[N, 10 * components, H, W]`; with a softmax logits `[N, levels, H, W]`, for colour
+        `[N, levels, C, H, W]`.
+
+    References:
+        Chen et al. 2018, section 2 and figure 3.
+
+    Example:
+        >>> import torch
+        >>> model = PixelSNAIL(hidden=16, blocks=1)
+        >>> x = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
+        >>> model(x).shape
+        torch.Size([4, 30, 28, 28])
+        >>> model.log_prob(x).shape
+        torch.Size([4])
+    """
+
+    def __init__(
+        self,
+        *,
+        levels: int = 256,
+        image_channels: int = 1,
+        image_size: int = 28,
+        classes: int | None = None,
+        hidden: int = 64,
+        blocks: int = 2,
+        dropout: float = 0.0,
+        heads: int = 2,
+        components: int | None = 10,
+    ):
+        super().__init__(
+            levels=levels,
+            image_channels=image_channels,
+            image_size=image_size,
+            classes=classes,
+            hidden=hidden,
+            blocks=blocks,
+            dropout=dropout,
+            heads=heads,
+            components=components,
+        )
+        for name, given in (("hidden", hidden), ("blocks", blocks), ("heads", heads)):
+            if given < 1:
+                raise ValueError(f"{name} is {given}: give at least 1.")
+        self.output = SoftmaxModel if components is None else MixtureModel
+        channels = image_channels + 1  # and the ones, by which an edge differs from a value of zero
+        self.above = DownShiftedConv2d(channels, hidden, (3, 7))
+        self.beside = DownRightShiftedConv2d(channels, hidden, (1, 3))
+        self.blocks = nn.ModuleList(SnailBlock(hidden, image_channels, heads, classes, dropout) for _ in range(blocks))
+        if components is None:
+            self.earlier = MaskedConv2d("A", image_channels, hidden, 1, image_channels) if image_channels > 1 else None
+            self.head = self.softmax_head(hidden)
+        else:
+            self.head = self.mixture_head(hidden, components)
+
+    def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        x, label = self.scale(x), self.labels(label, len(x))
+        image = x.contiguous(memory_format=torch.channels_last)
+        place = positions(*x.shape[-2:], like=x)
+        x = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)
+        h = (self.above(shift_down(x)) + self.beside(shift_right(x))).contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            h = block(h, image, place, label)
+        if self.output is MixtureModel:
+            return self.parameters_of(F.elu(h))
+        return self.by_level(self.head(h if self.earlier is None else h + self.earlier(image)))
+
+    def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
+        return self.output.predict(self, x, label, at)
+
+    def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        return self.output.log_prob(self, x, label)
+
+    def conditional_parameters(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
+        return self.output.conditional_parameters(self, x, label)
+
+    @property
+    def lag(self) -> int:
+        """By how many columns a row must be ahead of the row below it: by all of them, attention sees all of it."""
+        return 1 << 30  # more than any width
+
+    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> Stepper:
+        """Gives the model's other way to run: pixel by pixel, with keys and values of all earlier ones kept.
+
+        Arguments:
+            wave: the fronts, of one pixel each.
+            label: classes `[N]`, for a model with classes.
+        """
+        pixels = Wavefront(wave.count, (1, wave.height, wave.width), wave.width, wave.like)
+        fronts = list(pixels)
+        above, beside = self.above.stepper(), self.beside.stepper(pixels)
+        blocks = [block.stepper(pixels, label) for block in self.blocks]
+        head = self._head_stepper(wave)
+        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))  # of every level
+        place = positions(wave.height, wave.width, wave.like)[0].flatten(1).T.contiguous()  # [H * W, features]
+        blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
+        drawn, row = blank.clone(), blank.clone()  # the row above with its ones, and the one being drawn
+        stems: list[Tensor] = []  # what the rows above give each pixel, [column, image, feature]
+
+        def predict(front: Front) -> Distribution:
+            column = front.time - front.first * wave.lag
+            if front.channel == 0:
+                if column == 0:
+                    if front.first:
+                        drawn.copy_(row)
+                    row.copy_(blank)
+                    row[:, -1] = 1
+                    stems[:] = [above(drawn)[:, :, 0].permute(2, 0, 1).contiguous()]
+                own = fronts[front.first * wave.width + column]
+                left = row[:, :, 0, column - 1] if column else blank[:, :, 0, 0]
+                h = beside(own, left, onto=stems[0][column])
+                for block in blocks:
+                    h = block.step(own, h, place[own.time][None])
+                head.begin(h)
+            return head.predict(front)
+
+        def put(front: Front, levels: Tensor) -> None:
+            column = front.time - front.first * wave.lag
+            row[:, front.channel, 0, column] = scaled[levels]
+            head.put(front, levels)
+            if front.channel == wave.channels - 1:
+                for block in blocks:
+                    block.put(row[:, :-1, 0, column])
+
+        return Stepper(predict, put)
+
+    def _head_stepper(self, wave: Wavefront) -> "HeadSteps":
+        if self.output is MixtureModel:
+            linear, pixel = _linear(self.head), []  # the pixel's parameters, then the levels of its channels so far
+            return HeadSteps(
+                begin=lambda h: pixel.__setitem__(slice(None), [linear(F.elu(h))]),
+                predict=lambda front: self.next_channel(*pixel),
+                put=lambda front, levels: pixel.append(levels.to(pixel[0])),
+            )
+        hidden, output = (layer.stepper(wave) for layer in (self.head[1], self.head[3]))
+        earlier = None if self.earlier is None else self.earlier.stepper(wave)
+        sizes = channel_groups(self.settings["hidden"], wave.channels).bincount().tolist()
+        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))[:, None]
+        parts: list[Tensor] = []  # the pixel's features, by channel
+
+        def begin(h: Tensor) -> None:
+            parts[:] = [part.clone() for part in h.split(sizes, 1)]
+
+        def predict(front: Front) -> Categorical:
+            h = parts[front.channel] if earlier is None else earlier(front, onto=parts[front.channel])
+            return Categorical(logits=output(front, hidden(front, h.relu_()).relu_()))
+
+        def put(front: Front, levels: Tensor) -> None:
+            if earlier is not None:
+                earlier.put(front, scaled[levels])
+
+        return HeadSteps(begin, predict, put)
+
+
+class HeadSteps(NamedTuple):
+    """The head's step, for one sampling call."""
+
+    begin: Callable[[Tensor], None]  # takes a pixel's features, [N, hidden]
+    predict: Callable[[Front], Distribution]  # of its next channel
+    put: Callable[[Front, Tensor], None]  # and what that became
