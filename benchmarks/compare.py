@@ -28,6 +28,8 @@ MODELS = {
     "pixelcnn": (ph.PixelCNN, {"hidden": 128, "blocks": 7}),
     "gated": (ph.GatedPixelCNN, {"hidden": 80, "blocks": 6}),
     "plusplus": (ph.PixelCNNPlusPlus, {"hidden": 48, "blocks": 1}),
+    "multiscale": (ph.MultiscalePixelCNN, {"hidden": 72, "blocks": 4}),
+    "attention": (ph.PixelSNAIL, {"hidden": 64, "blocks": 2}),
 }
 
 

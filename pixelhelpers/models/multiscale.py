@@ -27,6 +27,7 @@ from ..wavefront import Front, Fronts, Wavefront
 from .base import SoftmaxModel, Stepper
 from .gated import GatedPixelCNN
 
+BASE_BLOCKS = 2  # with its stem of 7x7 enough to see most of a small image
 GROUPS = ((0, 1), (1, 0), (1, 1))  # where in a square of 2x2 they stand: upper right, lower left, lower right
 
 
@@ -112,7 +113,7 @@ class MultiscalePixelCNN(SoftmaxModel):
             is the default. Sides that 2^doublings divides can be scored and drawn, others are refused.
         classes: number of classes to condition on, or None.
         hidden: number of features of every network, even, and a multiple of `image_channels`.
-        blocks: number of blocks of every network, at least 1.
+        blocks: number of residual blocks of each group's network, at least 1.
         dropout: probability in [0, 1) that a feature is dropped in training.
         base: side of the smallest image, which is drawn pixel by pixel; default: what fits `image_size`, or 7.
         doublings: number of doublings k, at least 1; each costs three evaluations.
@@ -141,7 +142,7 @@ class MultiscalePixelCNN(SoftmaxModel):
         image_channels: int = 1,
         image_size: int | None = None,
         classes: int | None = None,
-        hidden: int = 64,
+        hidden: int = 72,
         blocks: int = 4,
         dropout: float = 0.0,
         base: int | None = None,
@@ -173,7 +174,7 @@ class MultiscalePixelCNN(SoftmaxModel):
             image_size=base,
             classes=classes,
             hidden=hidden,
-            blocks=blocks,
+            blocks=BASE_BLOCKS,
             dropout=dropout,
         )
         self.groups = nn.ModuleList(
