@@ -1,29 +1,37 @@
 """The five models side by side: what twenty minutes of training buy, and what an image then costs.
 
-    python benchmarks/compare.py             everything that compare.json beside this file still lacks
-    python benchmarks/compare.py gated       one row
-    python benchmarks/compare.py --train     training only: the timings wait for an idle machine
+    python benchmarks/compare.py             what compare.json beside this file still lacks, then all timings
+    python benchmarks/compare.py gated       the same for one model: reproduces its row
+    python benchmarks/compare.py --train     training only
+    python benchmarks/compare.py --time      timings only
 
 Each model, without classes and at the size of its shipped weights, learns Fashion-MNIST for twenty minutes
 with the same settings, its own schedule ending with the time, and is scored once on the 10,000 test images.
-Weights and checkpoints go to runs/compare: start it again and it goes on where it stopped.
+Weights and checkpoints go to runs/compare: start it again and it goes on where it stopped. Then all models
+take turns: a training step with 16 images, and drawing 64 images by their fastest exact method. Seconds mean
+something only beside each other, from one run on an idle machine. Also writes compare.png and README's table.
 """
 
 import argparse
 import json
 import os
 import platform
+import statistics
 from pathlib import Path
 
 import torch
+from sampling import ROUNDS, peak_memory, seconds
 
 import pixelhelpers as ph
 
 FILE = Path(__file__)
 RESULT = FILE.with_suffix(".json")
+README = FILE.parents[1] / "README.md"
+MARKS = ("<!-- table of benchmarks/compare.py -->\n", "<!-- end of comparison -->\n")
 RUNS = FILE.parents[1] / "runs" / "compare"
 MINUTES, SEED = 20, 0
 TRAINING = {"epochs": 100, "batch_size": 16, "lr": 2e-3, "precision": "bf16", "seconds": 60.0 * MINUTES, "seed": SEED}
+DRAWN = 64
 MODELS = {
     "pixelcnn": (ph.PixelCNN, {"hidden": 128, "blocks": 7}),
     "gated": (ph.GatedPixelCNN, {"hidden": 80, "blocks": 6}),
@@ -33,18 +41,21 @@ MODELS = {
 }
 
 
-def train(name: str, result: dict) -> None:
-    """Trains one model, or goes on with it, and writes its score."""
+def build(name: str) -> ph.models.base.AutoregressiveModel:
     kind, size = MODELS[name]
-    images = ph.load_images("fashion-mnist", fallback=False)
     torch.manual_seed(SEED)
-    model = kind(**size)
+    return kind(**size)
+
+
+def train(name: str) -> dict:
+    """Trains one model, or goes on with it, and gives its row."""
+    images, model = ph.load_images("fashion-mnist", fallback=False), build(name)
     history = ph.fit(model, images, folder=RUNS / name, resume=True, **TRAINING)
     if history.interrupted:
         raise KeyboardInterrupt
-    result["models"][name] = {
-        "class": kind.__name__,
-        **size,
+    return {
+        "class": type(model).__name__,
+        **MODELS[name][1],
         "command": f"python benchmarks/{FILE.name} {name}",
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "training_images": history[-1]["step"] * TRAINING["batch_size"],
@@ -53,11 +64,116 @@ def train(name: str, result: dict) -> None:
         "valid_bits_per_dim": history[-1]["valid"],
         "test_bits_per_dim": ph.evaluate(model, images.test),
     }
-    write(result)
+
+
+def training_step(name: str):
+    """A step like those of `fit`: forward, backward, AdamW, in the precision that it was trained with."""
+    model = build(name).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    x = torch.randint(256, (TRAINING["batch_size"], 1, 28, 28), dtype=torch.uint8)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=TRAINING["precision"] == "bf16"):
+            loss = -model.log_prob(x).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def trained(name: str) -> ph.models.base.AutoregressiveModel:
+    """The weights of the run if they are there, else new ones: drawing takes as long."""
+    weights = RUNS / name / "best"
+    model = type(build(name)).from_pretrained(weights) if weights.exists() else build(name).eval()
+    return model.to(memory_format=torch.channels_last)
+
+
+def drawing(model: ph.models.base.AutoregressiveModel, method: str = "auto"):
+    return lambda: ph.sample(model, DRAWN, method=method, seed=0, progress=False)
+
+
+def passes_of_fixed_point(model: ph.models.base.AutoregressiveModel) -> int:
+    passes = []
+    hook = model.register_forward_hook(lambda *_: passes.append(1))
+    drawing(model, "fixed-point")()
+    hook.remove()
+    return len(passes)
+
+
+def in_turn(work: dict) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Median seconds of each, all of them round after round, and MB that the process grows by meanwhile."""
+    for run in work.values():
+        run()
+    rounds = [{name: seconds(run) for name, run in work.items()} for _ in range(ROUNDS)]
+    median = {name: statistics.median(times[name] for times in rounds) for name in work}
+    return median, {name: peak_memory(run) for name, run in work.items()}
+
+
+def time(rows: dict[str, dict]) -> None:
+    """Adds to each row what a training step and what drawing costs."""
+    models = {name: trained(name) for name in rows}
+    steps, memory_of_steps = in_turn({name: training_step(name) for name in rows})
+    draws, memory_of_draws = in_turn({name: drawing(model) for name, model in models.items()})
+    for name, row in rows.items():
+        row |= {
+            "training_images_per_second": TRAINING["batch_size"] / steps[name],
+            "training_memory_MB": memory_of_steps[name],
+            "network_evaluations": len(models[name].order((28, 28)).unique()),
+            f"seconds_for_{DRAWN}_images": draws[name],
+            "drawing_memory_MB": memory_of_draws[name],
+            "timing_machine": machine(),
+        }
+        if (RUNS / name / "best").exists():  # how many it takes depends on what was learned
+            row["passes_of_fixed_point"] = passes_of_fixed_point(models[name])
 
 
 def machine() -> str:
     return f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+
+
+def table(result: dict) -> str:
+    """README's table. The time of drawing is given as a multiple of the fastest model's."""
+    rows = result["models"]
+    fastest = min(row.get(f"seconds_for_{DRAWN}_images", 1.0) for row in rows.values())
+    lines = [
+        f"| Model | Test bits/dim after {result['minutes']} min | Parameters | Trained on, images/s | "
+        f"Network evaluations | Time for {DRAWN} images | Memory: training step, drawing |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows.values(), key=lambda row: row["test_bits_per_dim"]):
+        drawing = row.get(f"seconds_for_{DRAWN}_images")
+        cells = ["–"] * 4
+        if drawing is not None:
+            cells = [
+                f"{row['training_images_per_second']:.0f}",
+                f"{row['network_evaluations']}",
+                f"{drawing:.1f} s ({drawing / fastest:.1f}×)",
+                ", ".join(
+                    "–" if row[f"{part}_memory_MB"] is None else f"{row[f'{part}_memory_MB']:.0f} MB"
+                    for part in ("training", "drawing")
+                ),
+            ]
+        head = (
+            f"| {row['class']}, hidden {row['hidden']}, {row['blocks']} blocks | **{row['test_bits_per_dim']:.3f}** | "
+        )
+        lines.append(head + f"{row['parameters']:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(result: dict):
+    """Bits per dimension against the time that drawing takes: better is lower, faster is further left."""
+    fig, axes = ph.plots.subplots(1, 1, size=(6, 4))
+    for row in result["models"].values():
+        x, y = row[f"seconds_for_{DRAWN}_images"], row["test_bits_per_dim"]
+        axes.scatter([x], [y], s=60)
+        axes.annotate(
+            f"{row['class']}\n{row['network_evaluations']} evaluations", (x, y), (6, 6), textcoords="offset points"
+        )
+    axes.set(xscale="log", xlabel=f"seconds for {DRAWN} images", ylabel="test bits/dim (lower is better)")
+    axes.set_title(f"after {result['minutes']} minutes of training each")
+    axes.margins(0.3)
+    return fig
 
 
 def write(result: dict) -> None:
@@ -66,19 +182,37 @@ def write(result: dict) -> None:
     os.replace(part, RESULT)
 
 
+def publish(result: dict) -> None:
+    """Writes the figure and README's table."""
+    FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
+    text = README.read_text(encoding="utf-8")
+    begin, end = (text.index(mark) for mark in MARKS)
+    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; without one: all")
-    parser.add_argument("--train", action="store_true", help="training only")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--train", action="store_true", help="training only")
+    only.add_argument("--time", action="store_true", help="timings only")
     options = parser.parse_args()
     if unknown := set(options.models) - set(MODELS):
         parser.error(f"no model is called {', '.join(sorted(unknown))}: give some of {', '.join(MODELS)}.")
-    result = {"minutes": MINUTES, "training": TRAINING, "models": {}}
+    names = options.models or list(MODELS)
+    result = {"minutes": MINUTES, "training": TRAINING, "drawn": DRAWN, "models": {}}
     if RESULT.exists():
-        result = json.loads(RESULT.read_text(encoding="utf-8"))
-    for name in options.models or MODELS:
-        if name not in result["models"]:
-            train(name, result)
+        result["models"] = json.loads(RESULT.read_text(encoding="utf-8"))["models"]
+    for name in names:
+        if name not in result["models"] and not options.time:
+            result["models"][name] = train(name)
+            write(result)
+    if not options.train:
+        with ph.training.keep_freed_memory():
+            time({name: row for name, row in result["models"].items() if name in names})
+        write(result)
+        publish(result)
+    print(table(result))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def sample(
     channels, (height, width) = _canvas_shape(model, shape, given)
     if not isinstance(model, AutoregressiveModel):
         model = as_model(model, levels=None, image_channels=channels, shape=(height, width))
-    run = _method(model, method)
+    run = _method(model, method, (channels, height, width))
     canvas, kept = _start(count, (channels, height, width), given, known, model.levels)
     label = model.labels(label, count)
     _check_weights(model)
@@ -313,8 +313,14 @@ class _Job(NamedTuple):
     bar: Any
 
 
-def _method(model: AutoregressiveModel, name: str) -> Callable[[_Job], Tensor]:
+def _method(model: AutoregressiveModel, name: str, shape: tuple[int, int, int]) -> Callable[[_Job], Tensor]:
     """The function that draws a job's images. All have the same result."""
+    rank = model.order(shape)
+    if name == "cropped" and (rank.amax((0, 2))[:-1] > rank.amin((0, 2))[1:]).any():
+        raise ValueError(
+            f"{type(model).__name__} draws pixels below before all those above, so no rows can be cropped: "
+            "give 'cached' or 'auto'."
+        )
     obstacle = _why_not_cached(model) if name in ("auto", "cached") else None
     if name == "auto":
         name = "cached" if obstacle is None else "fixed-point"

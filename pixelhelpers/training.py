@@ -167,6 +167,7 @@ def _as_model_for(model: nn.Module, images: Tensor, name: str, levels: int | Non
             f"{name} has {images.shape[1]} channels, but the model was built for {model.image_channels}: "
             f"build it with image_channels={images.shape[1]}."
         )
+    model.order(tuple(images.shape[1:]))  # refuses a size that the model cannot draw
     return model
 
 

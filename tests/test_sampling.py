@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,12 +12,19 @@ import pixelhelpers as ph
 from pixelhelpers.sampling import draw
 from pixelhelpers.wavefront import Wavefront
 
-MODELS = pytest.mark.parametrize(
-    "kind", [ph.PixelCNN, ph.GatedPixelCNN, ph.PixelCNNPlusPlus], ids=lambda kind: kind.__name__
-)
+KINDS = {
+    "PixelCNN": ph.PixelCNN,
+    "GatedPixelCNN": ph.GatedPixelCNN,
+    "PixelCNNPlusPlus": ph.PixelCNNPlusPlus,
+    "PixelSNAIL": ph.PixelSNAIL,
+    "PixelSNAIL, softmax": partial(ph.PixelSNAIL, components=None),
+}
+RASTER = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)  # models that draw in raster order
+KINDS |= {"MultiscalePixelCNN": partial(ph.MultiscalePixelCNN, doublings=1)}
+MODELS = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
-def small(kind=ph.PixelCNN, levels=4, size=5, seed=0, **keywords):
+def small(kind=ph.PixelCNN, levels=4, size=6, seed=0, **keywords):
     torch.manual_seed(seed)
     return kind(levels=levels, hidden=12, blocks=2, image_size=size, **keywords).double().eval()
 
@@ -111,50 +119,79 @@ def test_without_a_seed_the_global_generator_decides():
 METHODS = ("naive", "cropped", "cached", "fixed-point")
 
 
+def methods_of(model):
+    return [name for name in METHODS if name != "cropped" or not isinstance(model, ph.MultiscalePixelCNN)]
+
+
 @MODELS
 @pytest.mark.parametrize("seed", range(20))
 def test_all_methods_give_equal_images_whatever_the_batch(kind, seed):
     model = small(kind, seed=seed, image_channels=1 + 2 * (seed % 2), classes=3 if seed % 3 == 0 else None)
     label = None if model.classes is None else torch.tensor([2, 0, 1])
-    naive = sample(model, 3, shape=(4, 7), seed=seed, method="naive", label=label)
-    for method in METHODS[1:]:
-        assert torch.equal(naive, sample(model, 3, shape=(4, 7), seed=seed, method=method, label=label)), method
-        first = sample(model, 1, shape=(4, 7), seed=seed, method=method, label=None if label is None else 2)
+    naive = sample(model, 3, shape=(4, 8), seed=seed, method="naive", label=label)
+    for method in methods_of(model)[1:]:
+        assert torch.equal(naive, sample(model, 3, shape=(4, 8), seed=seed, method=method, label=label)), method
+        first = sample(model, 1, shape=(4, 8), seed=seed, method=method, label=None if label is None else 2)
         assert torch.equal(naive[:1], first), method
 
 
 @MODELS
-@pytest.mark.parametrize("method", METHODS[1:])
 @pytest.mark.parametrize(
     "keywords",
     [{"temperature": 0.4}, {"top_p": 0.7}, {"temperature": 1.7, "top_p": 0.9}, {"greedy": True}],
     ids=str,
 )
-def test_all_methods_steer_alike(kind, method, keywords):
+def test_all_methods_steer_alike(kind, keywords):
     model = small(kind, levels=6)
     naive = sample(model, 3, seed=1, method="naive", **keywords)
-    assert torch.equal(naive, sample(model, 3, seed=1, method=method, **keywords))
+    for method in methods_of(model)[1:]:
+        assert torch.equal(naive, sample(model, 3, seed=1, method=method, **keywords)), method
     assert not torch.equal(naive, sample(model, 3, seed=1))
 
 
 @MODELS
-@pytest.mark.parametrize("method", METHODS[1:])
-def test_all_methods_complete_alike(kind, method, capsys):
+def test_all_methods_complete_alike(kind, capsys):
     model = small(kind, levels=8, image_channels=3)
-    given = torch.randint(0, 8, (3, 3, 5, 5), dtype=torch.uint8)
+    given = torch.randint(0, 8, (3, 3, 6, 6), dtype=torch.uint8)
     for seed in range(4):
-        known = torch.rand(3, 3, 5, 5, generator=torch.Generator().manual_seed(seed)) < seed / 3
+        known = torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) < seed / 3
         keywords = {"given": given, "known": known, "seed": seed}
         naive = sample(model, 3, method="naive", **keywords)
-        assert torch.equal(naive, sample(model, 3, method=method, **keywords))
+        for method in methods_of(model)[1:]:
+            assert torch.equal(naive, sample(model, 3, method=method, **keywords)), method
         assert torch.equal(naive[known], given[known])
 
 
-@MODELS
+@RASTER
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (40, 33)])
 def test_any_size_can_be_drawn(kind, shape):
     model = small(kind, size=6)
     assert torch.equal(sample(model, 2, shape=shape, seed=0), sample(model, 2, shape=shape, seed=0, method="cropped"))
+
+
+@pytest.mark.parametrize("doublings", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 16), (24, 8)])
+def test_a_multiscale_model_draws_any_size_that_fits(doublings, shape):
+    model = small(partial(ph.MultiscalePixelCNN, doublings=doublings), size=8)
+    for keywords in ({"seed": 0}, {"seed": 1, "temperature": 0.5}):
+        images = sample(model, 2, shape=shape, **keywords)
+        assert torch.equal(images, sample(model, 2, shape=shape, method="naive", **keywords))
+
+
+@pytest.mark.parametrize(("channels", "doublings"), [(1, 2), (3, 2), (1, 3)])
+def test_a_multiscale_model_draws_with_three_evaluations_for_each_doubling_and_channel(channels, doublings):
+    base = 2
+    model = small(ph.MultiscalePixelCNN, size=None, image_channels=channels, base=base, doublings=doublings)
+    whole = []
+    model.register_forward_hook(lambda *_: whole.append(1))
+    sample(model, 2, method="naive")
+    assert len(whole) == len(model.order((channels, model.image_size, model.image_size)).unique())
+    assert len(whole) == channels * (base**2 + 3 * doublings)
+
+
+def test_a_model_of_its_own_order_cannot_be_cropped():
+    with pytest.raises(ValueError, match=r"MultiscalePixelCNN draws pixels below before .* give 'cached'"):
+        sample(small(ph.MultiscalePixelCNN, size=8), 1, method="cropped")
 
 
 def test_in_single_precision_images_part_only_at_the_edge_of_a_level():

@@ -52,15 +52,18 @@ def test_a_front_sees_earlier_fronts_only():
 
 def architectures():
     chance = random.Random(0)
-    for number in range(24):
+    kinds = ("PixelCNN", "GatedPixelCNN", "PixelCNNPlusPlus", "PixelSNAIL", "MultiscalePixelCNN")
+    for number in range(40):
+        kind = kinds[number % 5]
+        multiple = 4 if kind == "MultiscalePixelCNN" else 1
         yield {
-            "kind": ("PixelCNN", "GatedPixelCNN", "PixelCNNPlusPlus")[number % 3],
+            "kind": kind,
             "image_channels": chance.choice((1, 1, 3)),
             "levels": chance.randint(2, 9),
             "hidden": 6 * chance.randint(1, 3),
-            "blocks": chance.randint(min(number % 3, 1), 4 if number % 3 < 2 else 2),
+            "blocks": chance.randint(0 if kind == "PixelCNN" else 1, 4 if number % 5 < 2 else 2),
             "classes": chance.choice((None, 3)),
-            "shape": (chance.randint(1, 9), chance.randint(1, 9)),
+            "shape": (multiple * chance.randint(1, 9 // multiple), multiple * chance.randint(1, 9 // multiple)),
             "count": chance.randint(1, 4),
             "number": number,
         }
@@ -68,7 +71,7 @@ def architectures():
 
 def step_through(model, images, label=None):
     """The parameters `[C, H * W, N, ...]` of every value's distribution, front after front, for given images."""
-    wave = Wavefront(len(images), images.shape[1:], model.lag, like=next(model.parameters()))
+    wave = model.fronts(len(images), images.shape[1:], like=next(model.parameters()))
     values, stepped = wave.by_front(images), []
     with torch.no_grad():
         predict, put = model.stepper(wave, label)

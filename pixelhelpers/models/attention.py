@@ -39,7 +39,7 @@ from ..layers import (
 from ..wavefront import Front, Wavefront
 from .base import At, MixtureModel, SoftmaxModel, Stepper
 
-WAVELENGTHS = (4.0, 8.0, 16.0, 32.0, 64.0)  # in pixels
+WAVELENGTHS = 5  # of 4, 8, 16, 32 and 64 pixels
 
 
 def positions(height: int, width: int, like: Tensor) -> Tensor:
@@ -63,8 +63,8 @@ def positions(height: int, width: int, like: Tensor) -> Tensor:
         >>> positions(28, 28, torch.zeros(())).shape
         torch.Size([1, 20, 28, 28])
     """
-    rate = 2 * math.pi / torch.tensor(WAVELENGTHS, dtype=torch.float64)
-    rows, columns = (rate[:, None] * torch.arange(side) for side in (height, width))
+    rate = 2 * math.pi / 2 ** torch.arange(2, 2 + WAVELENGTHS, device=like.device)
+    rows, columns = (rate[:, None] * torch.arange(side, device=like.device) for side in (height, width))
     rows, columns = (torch.cat((angle.sin(), angle.cos())) for angle in (rows, columns))  # [2 * wavelengths, side]
     planes = (rows[:, :, None].expand(-1, -1, width), columns[:, None].expand(-1, height, -1))
     return torch.cat(planes)[None].to(like)
@@ -198,7 +198,7 @@ class SnailBlock(nn.Module):
             GatedResidual(lambda *io: DownRightShiftedConv2d(*io, (2, 2)), hidden, 0, classes, dropout)
             for _ in range(2)
         )
-        self.attention = CausalAttention(2 * hidden + 4 * len(WAVELENGTHS), image_channels, hidden, heads)
+        self.attention = CausalAttention(2 * hidden + 4 * WAVELENGTHS, image_channels, hidden, heads)
         self.merge = GatedResidual(lambda *io: DownRightShiftedConv2d(*io, (1, 1)), hidden, 1, classes, dropout)
 
     def forward(self, x: Tensor, image: Tensor, place: Tensor, label: Tensor | None) -> Tensor:

@@ -166,7 +166,7 @@ class MultiscalePixelCNN(SoftmaxModel):
             if given < 1:
                 raise ValueError(f"{name} is {given}: give at least 1.")
         if hidden % 2 or hidden % image_channels:
-            raise ValueError(f"hidden is {hidden}: give an even multiple of {image_channels}, the number of channels.")
+            raise ValueError(f"hidden is {hidden}: give an even number that {image_channels} divides, the channels.")
         self.doublings = doublings
         self.base = GatedPixelCNN(
             levels=levels,
@@ -193,8 +193,8 @@ class MultiscalePixelCNN(SoftmaxModel):
 
     def _parts(self, x: Tensor, label: int | Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
         """The logits of the smallest image and of each group, and the levels that they are for."""
-        self._check(x.shape[-2:])
         scaled, label = self.scale(x), self.labels(label, len(x))
+        self._check(x.shape[-2:])
         smallest = x[:, :, :: 2**self.doublings, :: 2**self.doublings]
         yield self.base(smallest, label), smallest
         for networks, step in zip(self.groups, _steps(self.doublings), strict=True):
@@ -226,11 +226,9 @@ class MultiscalePixelCNN(SoftmaxModel):
         coarsest = 2**self.doublings
         for side in shape:
             if side % coarsest:
-                below, above = side // coarsest * coarsest, (side // coarsest + 1) * coarsest
-                fitting = f"{below} or {above}" if below else f"{above}"
                 raise ValueError(
-                    f"images are {shape[0]} x {shape[1]} pixels: {self.doublings} doublings make sides that "
-                    f"{coarsest} divides, so give {fitting} instead of {side}, or build the model with fewer doublings."
+                    f"images are {shape[0]} x {shape[1]} pixels: with doublings={self.doublings} sides are multiples "
+                    f"of {coarsest}; give {_fitting(side, coarsest)} instead of {side}, or a model of fewer doublings."
                 )
 
     def fronts(self, count: int, shape: tuple[int, int, int], like: Tensor) -> "Doublings":
@@ -336,13 +334,25 @@ def _interleaved(planes: list[Tensor]) -> Tensor:
 def _sides(image_size: int | None, base: int | None, doublings: int) -> tuple[int, int]:
     """Completes image_size = base * 2^doublings."""
     coarsest = 2**doublings
-    if base is None:
-        base = 7 if image_size is None else max(1, image_size // coarsest)
-    if image_size is None:
-        image_size = base * coarsest
-    if image_size != base * coarsest:
+    if base is None and image_size is not None:
+        base, rest = divmod(image_size, coarsest)
+        if rest or not base:
+            raise ValueError(
+                f"image_size is {image_size}: with doublings={doublings} sides are multiples of {coarsest}; "
+                f"give {_fitting(image_size, coarsest)}, or fewer doublings."
+            )
+    base = 7 if base is None else base
+    if base < 1:
+        raise ValueError(f"base is {base}: give at least 1.")
+    if image_size not in (None, base * coarsest):
         raise ValueError(
             f"image_size is {image_size}, but a base of {base} doubled {doublings} times is {base * coarsest}: "
-            f"give a multiple of {coarsest}, such as {base * coarsest}, or fewer doublings."
+            "leave one of them out."
         )
-    return image_size, base
+    return base * coarsest, base
+
+
+def _fitting(side: int, coarsest: int) -> str:
+    """The multiples next to a side that is none."""
+    below = side // coarsest * coarsest
+    return f"{below} or {below + coarsest}" if below else f"{coarsest}"
