@@ -7,7 +7,8 @@
 Times are given as ratios only: to one forward pass over the same batch (one of many in a row), and to the
 method "naive". All methods are run in turn, several times over, and the median of each turn's ratio is
 given. "naive" and "cropped" draw some pixels, spread evenly over the image, in an image of which the
-others are known; what that takes beyond a call that draws none is multiplied up to all pixels.
+others are known; what that takes beyond a call that draws none is multiplied up to all pixels. A multiscale
+model takes so few turns that "naive" draws all of them.
 "fixed-point" runs once, and with the shipped weights only: how many passes it takes depends on what the
 model has learned. All of it runs after `training.keep_freed_memory`, which helps "naive" most. Leave the
 machine idle meanwhile.
@@ -27,7 +28,14 @@ import torch
 
 import pixelhelpers as ph
 
-MODELS = (("PixelCNN", 64, 5), ("PixelCNN", 128, 7), ("GatedPixelCNN", 80, 6), ("PixelCNNPlusPlus", 48, 1))
+MODELS = (
+    ("PixelCNN", 64, 5),
+    ("PixelCNN", 128, 7),
+    ("GatedPixelCNN", 80, 6),
+    ("PixelCNNPlusPlus", 48, 1),
+    ("MultiscalePixelCNN", 72, 4),
+    ("PixelSNAIL", 64, 2),
+)
 PROFILED = MODELS[1]  # also drawn, and measured at all sides
 BATCHES = (1, 16, 64, 256)
 SIDES = (14, 28, 56)
@@ -128,19 +136,22 @@ def measure(model, batch: int, side: int) -> dict:
     """All methods at one size."""
     once = forward_of(model, batch, side, calls=1)
     once()
+    turns = len(model.order((side, side)).unique())
     pixels = max(4, min(100, int(1.0 / seconds(once))))  # about a second's worth
     some = some_pixels(side, pixels)
+    in_parts = ("naive", "cropped")
+    if turns < side * side:  # few turns, and of lattices instead of rows: all of them, and nothing to crop
+        pixels, some, in_parts = turns, None, ("naive",)
     work = {
         "forward": forward_of(model, batch, side, calls=pixels),
-        "naive": draw_with(model, batch, side, "naive", some),
-        "cropped": draw_with(model, batch, side, "cropped", some),
+        **{name: draw_with(model, batch, side, name, some) for name in in_parts},
         "cached": draw_with(model, batch, side, "cached"),
         "nothing": draw_with(model, batch, side, "naive", some_pixels(side, 0)),
     }
     times = in_turn(work)
     times["forward"] = [time / pixels for time in times["forward"]]
-    for name in ("naive", "cropped"):
-        times[name] = all_pixels(times[name], times["nothing"], side * side / pixels)
+    for name in in_parts:
+        times[name] = all_pixels(times[name], times["nothing"], turns / pixels)
     del times["nothing"], work["nothing"]
     memory = {name: peak_memory(run) for name, run in (work | {"forward": once}).items()}
     result = {"batch": batch, "side": side, "pixels_of_naive": pixels}

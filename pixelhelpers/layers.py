@@ -781,7 +781,7 @@ class GatedBlock(nn.Module):
             return v
 
         def step(front: Front, h: Tensor) -> Tensor:
-            x = across(front, h, onto=links[0][front.channel, front.time - front.first * wave.lag])
+            x = across(front, h, onto=links[0][front.channel, wave.column(front)])
             value, strength = x.chunk(2, 1)
             return out(front, value.tanh_() * strength.sigmoid_(), onto=h)
 

@@ -92,6 +92,10 @@ class Wavefront(Fronts):
         self.time = torch.arange(width) + self.lag * torch.arange(height)[:, None]
         super().__init__(count, shape, like, self.time.flatten().argsort(stable=True))
 
+    def column(self, front: Front) -> int:
+        """The column of a front's topmost pixel."""
+        return front.time - front.first * self.lag
+
     def __len__(self) -> int:
         return (self.width + self.lag * (self.height - 1)) * self.channels
 
@@ -154,3 +158,38 @@ class Past:
         return self.memory.as_strided(
             (front.size, self.reach), (self.line, 1), front.first * self.down + front.time * self.cell
         )
+
+
+class DrawnRows:
+    """The row of pixels that is being drawn and the one above it, for models that shift the image before they look.
+
+    Both hold the scaled image and one more channel of ones; where nothing has been drawn, or lies beyond the
+    edge, all channels are zero.
+
+    Arguments:
+        wave: the fronts, of one pixel each.
+    """
+
+    def __init__(self, wave: Wavefront):
+        self.blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
+        self.above, self.row = self.blank.clone(), self.blank.clone()
+
+    def begin(self, row: int) -> Tensor:
+        """Moves on to the row with this number and gives the one above it, `[N, C + 1, 1, W]`."""
+        if row:
+            self.above.copy_(self.row)
+        self.row.copy_(self.blank)
+        self.row[:, -1] = 1
+        return self.above
+
+    def left(self, column: int) -> Tensor:
+        """Gives the pixel to the left of this column, `[N, C + 1]`."""
+        return self.row[:, :, 0, column - 1] if column else self.blank[:, :, 0, 0]
+
+    def pixel(self, column: int) -> Tensor:
+        """Gives the pixel in this column without the ones, `[N, C]`."""
+        return self.row[:, :-1, 0, column]
+
+    def put(self, channel: int, column: int, values: Tensor) -> None:
+        """Stores what one channel of the pixels in this column became, scaled, `[N]`."""
+        self.row[:, channel, 0, column] = values

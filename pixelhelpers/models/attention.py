@@ -36,7 +36,7 @@ from ..layers import (
     shift_down,
     shift_right,
 )
-from ..wavefront import Front, Wavefront
+from ..wavefront import DrawnRows, Front, Wavefront
 from .base import At, MixtureModel, SoftmaxModel, Stepper
 
 WAVELENGTHS = 5  # of 4, 8, 16, 32 and 64 pixels
@@ -348,34 +348,28 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
         head = self._head_stepper(wave)
         scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))  # of every level
         place = positions(wave.height, wave.width, wave.like)[0].flatten(1).T.contiguous()  # [H * W, features]
-        blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
-        drawn, row = blank.clone(), blank.clone()  # the row above with its ones, and the one being drawn
+        rows = DrawnRows(wave)
         stems: list[Tensor] = []  # what the rows above give each pixel, [column, image, feature]
 
         def predict(front: Front) -> Distribution:
-            column = front.time - front.first * wave.lag
+            column = wave.column(front)
             if front.channel == 0:
                 if column == 0:
-                    if front.first:
-                        drawn.copy_(row)
-                    row.copy_(blank)
-                    row[:, -1] = 1
-                    stems[:] = [above(drawn)[:, :, 0].permute(2, 0, 1).contiguous()]
+                    stems[:] = [above(rows.begin(front.first))[:, :, 0].permute(2, 0, 1).contiguous()]
                 own = fronts[front.first * wave.width + column]
-                left = row[:, :, 0, column - 1] if column else blank[:, :, 0, 0]
-                h = beside(own, left, onto=stems[0][column])
+                h = beside(own, rows.left(column), onto=stems[0][column])
                 for block in blocks:
                     h = block.step(own, h, place[own.time][None])
                 head.begin(h)
             return head.predict(front)
 
         def put(front: Front, levels: Tensor) -> None:
-            column = front.time - front.first * wave.lag
-            row[:, front.channel, 0, column] = scaled[levels]
+            column = wave.column(front)
+            rows.put(front.channel, column, scaled[levels])
             head.put(front, levels)
             if front.channel == wave.channels - 1:
                 for block in blocks:
-                    block.put(row[:, :-1, 0, column])
+                    block.put(rows.pixel(column))
 
         return Stepper(predict, put)
 

@@ -108,7 +108,7 @@ class GatedPixelCNN(SoftmaxModel):
         drawn = wave.like.new_zeros(wave.count, wave.channels, 1, wave.width)  # the newest row, scaled
 
         def predict(front: Front) -> Categorical:
-            if front.channel == 0 and front.time % wave.lag == 0:  # a new row: look at the one above
+            if front.channel == 0 and wave.column(front) == 0:  # a new row: look at the one above
                 v = above(drawn)
                 for block in blocks:
                     v = block.row(v)
@@ -121,6 +121,6 @@ class GatedPixelCNN(SoftmaxModel):
         def put(front: Front, levels: Tensor) -> None:
             values = scaled[levels]
             beside.put(front, values)
-            drawn[:, front.channel, 0, front.time - front.first * wave.lag] = values[:, 0]
+            drawn[:, front.channel, 0, wave.column(front)] = values[:, 0]
 
         return Stepper(predict, put)

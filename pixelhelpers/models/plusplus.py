@@ -33,7 +33,7 @@ from ..layers import (
     shift_down,
     shift_right,
 )
-from ..wavefront import Front, Wavefront
+from ..wavefront import DrawnRows, Front, Wavefront
 from .base import MixtureModel, Stepper
 
 SIZES = 3  # the image's, half and a quarter of it
@@ -288,29 +288,24 @@ class PixelCNNPlusPlus(MixtureModel):
         hourglass = self.hourglass.stepper(pixels, label)
         head = self.head.weight.detach()[:, :, 0, 0].T.contiguous()
         scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))  # of every level
-        blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
-        drawn, row = blank.clone(), blank.clone()  # the row above with its ones, and the one being drawn
+        rows = DrawnRows(wave)
         stems: list[Tensor] = []  # what the row above gives each pixel, [column, image, feature]
         pixel: list[Tensor] = []  # the newest one's parameters, and the levels of its channels so far
 
         def predict(front: Front) -> DiscretizedLogisticMixture:
-            column = front.time - front.first * wave.lag
+            column = wave.column(front)
             if front.channel == 0:
                 if column == 0:
-                    if front.first:
-                        drawn.copy_(row)
-                    row.copy_(blank)
-                    row[:, -1] = 1
+                    drawn = rows.begin(front.first)
                     hourglass.row(above(drawn))
                     stems[:] = [beside_above(drawn)[:, :, 0].permute(2, 0, 1).contiguous()]
                 own = fronts[front.first * wave.width + column]
-                left = row[:, :, 0, column - 1] if column else blank[:, :, 0, 0]
-                h = hourglass.pixel((front.first, column), beside(own, left, onto=stems[0][column]))
+                h = hourglass.pixel((front.first, column), beside(own, rows.left(column), onto=stems[0][column]))
                 pixel[:] = [torch.addmm(self.head.bias, F.elu(h), head)]
             return self.next_channel(*pixel)
 
         def put(front: Front, levels: Tensor) -> None:
             pixel.append(levels.to(pixel[0]))
-            row[:, front.channel, 0, front.time - front.first * wave.lag] = scaled[levels]
+            rows.put(front.channel, wave.column(front), scaled[levels])
 
         return Stepper(predict, put)
