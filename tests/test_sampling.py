@@ -10,7 +10,6 @@ from torch import nn
 
 import pixelhelpers as ph
 from pixelhelpers.sampling import draw
-from pixelhelpers.wavefront import Wavefront
 
 KINDS = {
     "PixelCNN": ph.PixelCNN,
@@ -19,7 +18,7 @@ KINDS = {
     "PixelSNAIL": ph.PixelSNAIL,
     "PixelSNAIL, softmax": partial(ph.PixelSNAIL, components=None),
 }
-RASTER = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)  # models that draw in raster order
+RASTER = pytest.mark.parametrize("kind", list(KINDS.values()), ids=list(KINDS))  # models that draw in raster order
 KINDS |= {"MultiscalePixelCNN": partial(ph.MultiscalePixelCNN, doublings=1)}
 MODELS = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -163,7 +162,7 @@ def test_all_methods_complete_alike(kind, capsys):
 
 
 @RASTER
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (40, 33)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (20, 17)])
 def test_any_size_can_be_drawn(kind, shape):
     model = small(kind, size=6)
     assert torch.equal(sample(model, 2, shape=shape, seed=0), sample(model, 2, shape=shape, seed=0, method="cropped"))
@@ -212,11 +211,15 @@ def test_in_single_precision_images_part_only_at_the_edge_of_a_level():
 @MODELS
 def test_cached_does_each_values_work_once(kind):
     """The multiply-adds of drawing an image are those of one forward pass over it."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     for channels in (1, 3):
         model = kind(levels=8, hidden=24, blocks=3, image_channels=channels).eval()
-        with FlopCounterMode(display=False) as one_pass, torch.no_grad():
+        if channels == 3 and isinstance(model, ph.MultiscalePixelCNN):
+            continue  # its heads, not its networks, are asked again for each channel
+        # The fused kernel of attention is not counted, the one in steps is.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as one_pass, torch.no_grad():
             model(torch.zeros(2, channels, 12, 12, dtype=torch.uint8))
         with FlopCounterMode(display=False) as drawing:
             sample(model, 2, shape=(12, 12))
@@ -361,7 +364,7 @@ def test_known_values_later_in_the_order_are_said_to_be_ignored(capsys):
     assert capsys.readouterr().out == ""
     sample(model, 1, given=given, known=~known)
     assert capsys.readouterr().out.count("\n") == 1
-    free = sample(model, 1, seed=0)
+    free = sample(model, 1, seed=0, shape=(5, 5))
     assert torch.equal(sample(model, 1, given=given, known=~known, seed=0)[:, :, :2], free[:, :, :2])
 
 
@@ -435,17 +438,20 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 @needs_gpu
-@pytest.mark.parametrize("method", METHODS)
-def test_gpu_and_cpu_draw_the_same_images(method):
-    model = small(size=8)
-    cpu = sample(model, 4, seed=0, method=method)
-    assert torch.equal(cpu, sample(model.cuda(), 4, seed=0, method=method))
+@MODELS
+def test_gpu_and_cpu_draw_the_same_images(kind):
+    model = small(kind, size=8)
+    cpu = sample(model, 4, seed=0, method="naive")
+    model = model.cuda()
+    for method in methods_of(model):
+        assert torch.equal(cpu, sample(model, 4, seed=0, method=method)), method
 
 
 @needs_gpu
-def test_a_gpu_is_never_waited_for_while_it_draws():
-    model = small(size=8, classes=2).cuda()
-    wave = Wavefront(3, (1, 8, 8), model.lag, like=next(model.parameters()))
+@MODELS
+def test_a_gpu_is_never_waited_for_while_it_draws(kind):
+    model = small(kind, size=8, classes=2).cuda()
+    wave = model.fronts(3, (1, 8, 8), like=next(model.parameters()))
     uniform = wave.by_front(torch.rand(3, 1, 8, 8, dtype=torch.float64, device="cuda"))
     with torch.inference_mode():
         predict, put = model.stepper(wave, model.labels(1, 3))

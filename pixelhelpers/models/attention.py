@@ -87,7 +87,7 @@ class CausalAttention(nn.Module):
         `x` `[N, features, H, W]`, `image` `[N, extra, H, W]`; result `[N, hidden, H, W]`.
 
     References:
-        Chen et al. 2018, section 2.2; Vaswani et al. 2017, section 3.2.
+        Chen et al. 2018, figure 2; Vaswani et al. 2017, section 3.2.
 
     Example:
         >>> layer = CausalAttention(features=8, extra=1, hidden=16, heads=2)
@@ -189,7 +189,7 @@ class SnailBlock(nn.Module):
         `label` `[N]`.
 
     References:
-        Chen et al. 2018, figure 3.
+        Chen et al. 2018, figures 2 and 3.
     """
 
     def __init__(self, hidden: int, image_channels: int, heads: int, classes: int | None, dropout: float):
@@ -258,7 +258,7 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
         `[N, levels, C, H, W]`.
 
     References:
-        Chen et al. 2018, section 2 and figure 3.
+        Chen et al. 2018, figures 2 and 3.
 
     Example:
         >>> import torch

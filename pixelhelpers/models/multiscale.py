@@ -79,7 +79,7 @@ class GroupNetwork(nn.Module):
         channel sees only those before it; logits as `forward` of a softmax model.
 
     References:
-        Reed et al. 2017, section 3.1 and figure 3.
+        Reed et al. 2017, section 3 and figure 3.
     """
 
     def __init__(self, planes: int, model: SoftmaxModel, hidden: int, blocks: int, dropout: float):
@@ -123,7 +123,7 @@ class MultiscalePixelCNN(SoftmaxModel):
         `[N, levels, C, H, W]`.
 
     References:
-        Reed et al. 2017, section 3, equations 2 and 3.
+        Reed et al. 2017, section 3, equation 2.
 
     Example:
         >>> import torch
