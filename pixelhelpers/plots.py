@@ -257,6 +257,47 @@ def influence(weight: Tensor, at: tuple[int, int], title: str = "", axis=None) -
     return axis.figure
 
 
+def attention(
+    weights: Tensor, at: tuple[int, int], picture: Tensor, title: str = "", axis=None, levels: int = 256
+) -> Figure:
+    """Shows where a query pixel looks: its weights in orange over the earlier pixels of the image, later ones pale.
+
+    The strongest weight on a pixel is full orange, 1/4 of it half as strong, 1/100 a tenth (square roots), so maps
+    of different queries show shapes, not amounts. The start token has no pixel: say its weight in the title.
+
+    Arguments:
+        weights: `[H * W]` or more, the query's weights by place: place 0 the start token, place k pixel k - 1.
+        at: (row, column) of the query, which is framed.
+        picture: integers `[C, H, W]`, values in `[0, levels)`.
+        title: text above it.
+        axis: where to draw; default: a new figure.
+        levels: number of levels.
+
+    Returns:
+        the `Figure`.
+
+    Example:
+        >>> figure = attention(torch.full((784,), 1 / 784), (14, 14), torch.zeros(1, 28, 28, dtype=torch.uint8))
+    """
+    if axis is None:
+        _, axis = subplots(size=(3.4, 3.4))
+    height, width = picture.shape[-2:]
+    place = at[0] * width + at[1]
+    share = torch.zeros(height * width)
+    share[:place] = weights[1 : place + 1].float().cpu()
+    strength = (share / share.max().clamp(min=1e-12)).sqrt()[:, None]
+    grey = picture.float().cpu().mean(0).flatten()[:, None] / (levels - 1)
+    colours = (1 - strength) * 0.4 * grey + strength * torch.tensor(mpl.colors.to_rgb(ORANGE))
+    colours[place:] = 0.75 + 0.2 * grey[place:]
+    axis.imshow(colours.view(height, width, 3).numpy())
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+    _mark(axis, at, colour=BLUE)
+    axis.set_title(title)
+    return axis.figure
+
+
 def neighbours(pictures: Tensor, among: Tensor, found, *, levels: int = 256, side: float = 0.9) -> Figure:
     """Shows images above their nearest neighbours, with the distances.
 
@@ -393,6 +434,6 @@ def _grid_lines(axis, rows: int, columns: int) -> None:
     axis.spines[:].set_visible(False)
 
 
-def _mark(axis, at: tuple[int, int]) -> None:
+def _mark(axis, at: tuple[int, int], colour: str = "black") -> None:
     row, column = at
-    axis.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="black", lw=2.5, zorder=3))
+    axis.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=colour, lw=2.5, zorder=3))

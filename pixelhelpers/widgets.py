@@ -1,6 +1,6 @@
 """Interactive pictures: controls above a picture that is drawn anew when one of them moves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ipywidgets
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .layers import raster_mask
-from .plots import context, context_legend, kernel, png, subplots
+from .plots import attention, context, context_legend, kernel, png, subplots
 from .probes import reached_window
 
 
@@ -78,6 +78,39 @@ def reach_explorer() -> ipywidgets.VBox:
         stem=ipywidgets.IntSlider(7, **sides, description="first kernel"),
         kernel_size=ipywidgets.IntSlider(3, **sides, description="later ones"),
         layers=ipywidgets.IntSlider(6, 1, 16, description="layers"),
+    )
+
+
+def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 256) -> ipywidgets.VBox:
+    """Lets the reader choose an image and a query pixel, and shows where every head of every block looks.
+
+    Arguments:
+        pictures: integers `[N, C, H, W]`, values in `[0, levels)`.
+        maps: for each block `[N, heads, H * W, H * W]`, what `CausalAttention.weights` gives.
+        levels: number of levels.
+
+    Example:
+        >>> pictures = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
+        >>> box = attention_explorer(pictures, [torch.full((2, 3, 36, 36), 1 / 36)])
+        >>> [control.description for control in box.children[0].children]
+        ['image', 'row', 'column']
+    """
+    height, width = pictures.shape[-2:]
+
+    def picture(image: int, row: int, column: int) -> Figure:
+        heads = [(block, head) for block in range(len(maps)) for head in range(maps[block].shape[1])]
+        figure, axes = subplots(1, len(heads), size=(2.6 * len(heads), 3), squeeze=False)
+        for axis, (block, head) in zip(axes.flat, heads, strict=True):
+            weights = maps[block][image, head, row * width + column]
+            title = f"block {block + 1}, head {head + 1}\nstart token: {float(weights[0]):.0%}"
+            attention(weights, (row, column), pictures[image], title, axis, levels)
+        return figure
+
+    return explorer(
+        picture,
+        image=ipywidgets.IntSlider(0, 0, len(pictures) - 1, description="image"),
+        row=ipywidgets.IntSlider(height // 2, 0, height - 1, description="row"),
+        column=ipywidgets.IntSlider(width // 2, 0, width - 1, description="column"),
     )
 
 

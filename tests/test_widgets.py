@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pixelhelpers import MaskedConv2d, blind_spot, receptive_field, widgets
+from pixelhelpers import MaskedConv2d, blind_spot, plots, receptive_field, widgets
 from pixelhelpers.layers import raster_mask
 
 
@@ -65,3 +65,26 @@ def test_the_reach_explorer_counts_and_colours_what_is_seen_and_missed(sizes):
     drawn = torch.from_numpy(axis.images[0].get_array().data)
     assert torch.equal(drawn == 1, seen) and torch.equal(drawn == 2, missed)
     assert int((drawn == 4).sum()) == 406 - int(seen.sum()) - int(missed.sum())
+
+
+def test_every_control_of_the_attention_explorer_redraws_it():
+    pictures = torch.randint(0, 256, (3, 1, 6, 6), dtype=torch.uint8)
+    maps = [torch.rand(3, 2, 36, 36).tril().softmax(-1) for _ in range(2)]
+    controls, image = parts(widgets.attention_explorer(pictures, maps))
+    moves = {"image": 2, "row": 5, "column": 0}
+    assert set(controls) == set(moves)
+    for name, value in moves.items():
+        before = image.value
+        controls[name].value = value
+        assert image.value != before, name
+        assert Image.open(io.BytesIO(image.value)).format == "PNG"
+
+
+def test_an_attention_map_puts_place_k_on_pixel_k_minus_1_and_leaves_later_ones_pale():
+    weights = torch.zeros(36)
+    weights[0], weights[8], weights[20] = 0.5, 0.4, 0.1  # the start token, pixel (1, 1) and a later place
+    axis = plots.attention(weights, (3, 0), torch.zeros(1, 6, 6, dtype=torch.uint8)).axes[0]
+    drawn = torch.from_numpy(axis.images[0].get_array().data)
+    orange = (drawn - torch.tensor(plots.mpl.colors.to_rgb(plots.ORANGE))).abs().amax(-1) < 1e-5
+    assert orange.nonzero().tolist() == [[1, 1]]
+    assert (drawn.flatten(0, 1)[18:] == 0.75).all()

@@ -7,7 +7,9 @@ notebook. An answer that is still empty (it returns None or `...`) gets a friend
 from .fast_sampling import check_iterate, check_turns_needed
 from .gated_pixelcnn import check_posterior, check_rows_above
 from .masked_convolution import check_centre_tap, check_leaking_masks, check_masked_convolution
+from .masked_self_attention import check_allowed_places, check_attention_step, check_stored_bytes
 from .overfitting import check_diagnosis, check_early_stopping, check_shifted_distance
+from .parallel_generation import check_price, check_ranks
 from .plusplus import check_level_of, check_logistic_log_prob, check_moved_means
 from .residual_blocks import check_blocks_needed, check_residual_block
 from .sampling import check_completion, check_temperature, check_top_p
@@ -20,6 +22,8 @@ __all__ = [
     "Mistake",
     "Unsolved",
     "ask",
+    "check_allowed_places",
+    "check_attention_step",
     "check_bits_per_dim",
     "check_blocks_needed",
     "check_centre_tap",
@@ -35,10 +39,13 @@ __all__ = [
     "check_missed",
     "check_moved_means",
     "check_posterior",
+    "check_price",
+    "check_ranks",
     "check_residual_block",
     "check_rows_above",
     "check_shifted_distance",
     "check_starting_bound",
+    "check_stored_bytes",
     "check_temperature",
     "check_to_levels",
     "check_top_p",

@@ -1,0 +1,224 @@
+"""Checks of notebook 11: the order of a multiscale model, the price of independence."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .verdict import Mistake, ask, exercise
+
+GROUPS = ((0, 1), (1, 0), (1, 1))  # where in a square of 2x2 the groups stand
+
+
+def _ranks(
+    height: int,
+    width: int,
+    doublings: int,
+    *,
+    groups: tuple = GROUPS,
+    finest_first: bool = False,
+    turns: Callable[[int, int], int] = lambda doubling, number: 3 * doubling + number,
+    together: bool = True,
+    first: Callable[[int, int], Tensor] = lambda rows, columns: torch.arange(rows * columns).view(rows, columns),
+) -> Tensor:
+    """The ranks, or those of a typical mistake."""
+    coarsest = 2**doublings
+    rank = torch.zeros(height, width, dtype=torch.long)
+    base = first(height // coarsest, width // coarsest)
+    rank[::coarsest, ::coarsest] = base
+    following = int(base.max()) + 1
+    for doubling in range(doublings):
+        step = 2 ** (doubling + 1 if finest_first else doublings - doubling)
+        half = step // 2
+        for number, (row, column) in enumerate(groups):
+            lattice = rank[row * half :: step, column * half :: step]
+            if together:
+                lattice[:] = following + turns(doubling, number)
+            else:
+                lattice[:] = following + torch.arange(lattice.numel()).view(lattice.shape)
+                following += lattice.numel()
+    return rank
+
+
+def _in_the_corner(height: int, width: int, doublings: int) -> Tensor:
+    """The smallest image as the upper left corner, the larger ones around it."""
+    rows, columns = height // 2**doublings, width // 2**doublings
+    rank = torch.arange(rows * columns).view(rows, columns)
+    for _ in range(doublings):
+        last = int(rank.max())
+        right, below, both = (torch.full_like(rank, last + number) for number in (1, 2, 3))
+        rank = torch.cat([torch.cat([rank, right], 1), torch.cat([below, both], 1)], 0)
+    return rank
+
+
+@exercise
+def check_ranks(answer: Callable[[int, int, int], Tensor]) -> str:
+    """Checks the turn in which a multiscale model draws each pixel.
+
+    Arguments:
+        answer: takes height, width and the number of doublings; returns integers `[height, width]`, the smallest
+            image in raster order from 0, then one number for each group.
+
+    Example:
+        >>> check_ranks(lambda height, width, doublings: torch.arange(height * width).view(height, width))
+        ✗ Not yet. This is raster order, a turn for every pixel: the pixels of a group share one.
+    """
+    for height, width, doublings in ((28, 28, 2), (8, 12, 1), (24, 16, 3)):
+        right = _ranks(height, width, doublings)
+        result = ask(answer, height, width, doublings)
+        if not isinstance(result, Tensor) or result.shape != right.shape:
+            kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise Mistake(
+                f"For {height} × {width} pixels and {doublings} doublings you return {kind}: return a tensor "
+                f"({height}, {width})."
+            )
+        result = result.long()
+        if torch.equal(result, right):
+            continue
+        rows, columns = height // 2**doublings, width // 2**doublings
+        variants = (
+            (
+                torch.arange(height * width).view(height, width),
+                "This is raster order, a turn for every pixel: the pixels of a group share one.",
+            ),
+            (right + 1, "You count from 1: the first pixel has rank 0."),
+            (
+                _ranks(height, width, doublings, together=False),
+                "The pixels of a group follow each other: they are drawn together, in one turn.",
+            ),
+            (
+                _ranks(height, width, doublings, groups=((1, 0), (0, 1), (1, 1))),
+                "Lower left comes before upper right: the groups are upper right, lower left, lower right.",
+            ),
+            (
+                _ranks(height, width, doublings, turns=lambda doubling, number: doubling),
+                "The three groups of a doubling share a turn: each sees the one before it, so each has its own.",
+            ),
+            (
+                _ranks(height, width, doublings, turns=lambda doubling, number: number),
+                "Every doubling begins with the same rank: the second one goes on where the first has stopped.",
+            ),
+            (
+                _ranks(height, width, doublings, finest_first=True),
+                "The finest pixels come first: the distance begins at 2^doublings and is halved each time.",
+            ),
+            (
+                _ranks(height, width, doublings, first=lambda rows, columns: torch.zeros(rows, columns).long()),
+                "The smallest image is drawn in one turn: it goes pixel by pixel.",
+            ),
+            (
+                _ranks(
+                    height, width, doublings, first=lambda rows, columns: torch.arange(rows * columns).view(-1, rows).T
+                ),
+                "The smallest image goes column by column: raster order goes row by row.",
+            ),
+            (
+                _in_the_corner(height, width, doublings),
+                "The smallest image stands in the upper left corner: its pixels are every 2^doublings-th of the large "
+                "one, in both directions.",
+            ),
+        )
+        for wrong, words in variants:
+            if torch.equal(result, wrong):
+                raise Mistake(words)
+        if torch.equal(result[:: 2**doublings, :: 2**doublings], right[:: 2**doublings, :: 2**doublings]):
+            turn = int(right[result != right].min())
+            raise Mistake(
+                f"For {height} × {width} pixels and {doublings} doublings the smallest image is right. Then look at "
+                f"rank {turn}: {int((right == turn).sum())} pixels should have it, you give it to "
+                f"{int((result == turn).sum())}, or to others."
+            )
+        raise Mistake(
+            f"For {height} × {width} pixels and {doublings} doublings the smallest image, which is every "
+            f"{2**doublings}-th pixel of every {2**doublings}-th row, should have the ranks 0 to {rows * columns - 1}."
+        )
+    return "One rank for each pixel of the smallest image, then one for each group, at any size."
+
+
+def _entropy(p: Tensor) -> Tensor:
+    return torch.special.entr(p).sum() / math.log(2)
+
+
+@exercise
+def check_price(answer: Callable[[Tensor], float]) -> str:
+    """Checks the bits that a model pays for calling two pixels independent.
+
+    Arguments:
+        answer: takes the probabilities of all pairs of levels, `[levels of one pixel, levels of the other]`;
+            returns the bits that the best independent model pays more than the true one, on average.
+
+    Example:
+        >>> check_price(lambda joint: -(joint * joint.log2()).nansum())
+        ✗ Not yet. This is what the true model pays for both pixels: the question is how much more the other pays.
+    """
+    generator = torch.Generator().manual_seed(0)
+    uneven = torch.rand(3, 5, generator=generator, dtype=torch.float64).square()
+    tables = (
+        uneven / uneven.sum(),
+        torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=torch.float64),
+        torch.eye(2, dtype=torch.float64) / 2,
+        torch.outer(*(torch.tensor([0.9, 0.1], dtype=torch.float64),) * 2),
+    )
+    for joint in tables:
+        one, other, both = _entropy(joint.sum(1)), _entropy(joint.sum(0)), _entropy(joint)
+        right = one + other - both
+        result = ask(answer, joint.clone())
+        if (isinstance(result, Tensor) and result.numel() != 1) or not isinstance(result, Tensor | float | int):
+            kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise Mistake(f"From a table {tuple(joint.shape)} you return {kind}: return one number, in bits.")
+        result = float(result)
+        if math.isclose(result, right, abs_tol=1e-5):
+            continue
+        if math.isnan(result) and (joint == 0).any():
+            raise Mistake("0 · log 0 became NaN: a pair that never occurs costs nothing. Leave such pairs out.")
+        if math.isinf(result) and (joint == 0).any():
+            raise Mistake(
+                "The price became infinite: weigh with the true probabilities, and a pair that never occurs costs "
+                "nothing."
+            )
+        apart = torch.outer(joint.sum(1), joint.sum(0))
+        for wrong, words in (
+            (right * math.log(2), "This is in nats: a bit is a logarithm to base 2."),
+            (-right, "The sign is the wrong way round: the independent model pays more, never less."),
+            (right / 2, "This is the price of one pixel: give that of the pair."),
+            (
+                both,
+                "This is what the true model pays for both pixels: the question is how much more the other pays.",
+            ),
+            (
+                one + other,
+                "This is all that the independent model pays: subtract what the true model pays for the pair.",
+            ),
+            (
+                both - one,
+                "This is what the second pixel costs when the first is known: compare with what it costs when it is "
+                "not.",
+            ),
+            (
+                both - other,
+                "This is what the first pixel costs when the second is known: compare with what it costs when it is "
+                "not.",
+            ),
+            (
+                (apart * (apart / joint).log2()).nansum(),
+                "The average is over pairs that the independent model draws: real pairs come with the probabilities "
+                "in the table.",
+            ),
+            (
+                math.log2(joint.numel()) - both,
+                "You compare with a model that takes all levels for equally likely: the best independent one knows "
+                "how often each level occurs.",
+            ),
+            (
+                (joint / apart).log2().nan_to_num(0, 0, 0).mean(),
+                "All pairs count alike: weigh each with its probability.",
+            ),
+        ):
+            if math.isclose(result, float(wrong), abs_tol=1e-5):
+                raise Mistake(words)
+        raise Mistake(
+            f"For the table {[[round(float(p), 2) for p in row] for row in joint]} you return {result:.3f} bits. "
+            f"What the independent model pays for each pixel is {float(one):.3f} and {float(other):.3f} bits."
+        )
+    return "The mutual information: 1 bit for two coins that always agree, 0 for two that know nothing of each other."

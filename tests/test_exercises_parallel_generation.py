@@ -1,0 +1,179 @@
+"""Typical answers to the exercises of notebook 11: each wrong one is named for what it is."""
+
+import pytest
+import torch
+
+from pixelhelpers import MultiscalePixelCNN
+from pixelhelpers.exercises import check_price, check_ranks
+
+
+def verdict(capsys, check, answer) -> str:
+    check(answer)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check", [check_ranks, check_price])
+@pytest.mark.parametrize("stub", [None, ..., lambda *arguments: None, lambda *arguments: ...])
+def test_unsolved_stub_gets_a_friendly_line(capsys, check, stub):
+    assert verdict(capsys, check, stub).startswith("✎ Not solved yet")
+
+
+def of_the_package(height, width, doublings):
+    model = MultiscalePixelCNN(levels=2, hidden=4, blocks=1, doublings=doublings)
+    return model.order((height, width))[0]
+
+
+def from_coarse_to_fine(height, width, doublings, places=((0, 1), (1, 0), (1, 1)), first=0, share=False, again=False):
+    step = 2**doublings
+    rank = torch.zeros(height, width, dtype=torch.long)
+    base = rank[::step, ::step]
+    base[:] = torch.arange(base.numel()).view(base.shape) + first
+    begin = turn = int(rank.max()) + 1
+    while step > 1:
+        half = step // 2
+        turn = begin if again else turn
+        for row, column in places:
+            rank[row * half :: step, column * half :: step] = turn
+            turn += not share
+        turn += share
+        step = half
+    return rank
+
+
+def from_fine_to_coarse(height, width, doublings):
+    rank = of_the_package(height, width, doublings)
+    turn = height * width // 4**doublings
+    for step in [2 ** (k + 1) for k in range(doublings)]:
+        for row, column in ((0, 1), (1, 0), (1, 1)):
+            rank[row * step // 2 :: step, column * step // 2 :: step] = turn
+            turn += 1
+    return rank
+
+
+def one_by_one(height, width, doublings):
+    pixels = of_the_package(height, width, doublings).flatten().argsort(stable=True)
+    rank = torch.empty(height * width, dtype=torch.long)
+    rank[pixels] = torch.arange(height * width)
+    return rank.view(height, width)
+
+
+def column_by_column(height, width, doublings):
+    rank, step = of_the_package(height, width, doublings), 2**doublings
+    rows, columns = height // step, width // step
+    rank[::step, ::step] = torch.arange(rows * columns).view(columns, rows).T
+    return rank
+
+
+def small_image_at_once(height, width, doublings):
+    last = height * width // 4**doublings - 1
+    return (of_the_package(height, width, doublings) - last).clamp(min=0)
+
+
+def in_the_corner(height, width, doublings):
+    rows, columns = height >> doublings, width >> doublings
+    rank = torch.zeros(height, width, dtype=torch.long)
+    rank[:rows, :columns] = torch.arange(rows * columns).view(rows, columns)
+    turn = rows * columns
+    while rows < height:
+        rank[:rows, columns : 2 * columns] = turn
+        rank[rows : 2 * rows, :columns] = turn + 1
+        rank[rows : 2 * rows, columns : 2 * columns] = turn + 2
+        rows, columns, turn = 2 * rows, 2 * columns, turn + 3
+    return rank
+
+
+@pytest.mark.parametrize(
+    "answer", [of_the_package, from_coarse_to_fine, lambda *sizes: from_coarse_to_fine(*sizes).float()]
+)
+def test_ranks_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_ranks, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda h, w, doublings: torch.arange(h * w).view(h, w), "raster order, a turn for every pixel"),
+        (lambda *sizes: from_coarse_to_fine(*sizes, first=1), "count from 1"),
+        (one_by_one, "in one turn"),
+        (lambda *sizes: from_coarse_to_fine(*sizes, ((1, 0), (0, 1), (1, 1))), "Lower left comes before upper right"),
+        (lambda *sizes: from_coarse_to_fine(*sizes, share=True), "share a turn"),
+        (lambda *sizes: from_coarse_to_fine(*sizes, again=True), "begins with the same rank"),
+        (from_fine_to_coarse, "finest pixels come first"),
+        (small_image_at_once, "it goes pixel by pixel"),
+        (column_by_column, "column by column"),
+        (in_the_corner, "upper left corner"),
+        (lambda h, w, doublings: of_the_package(28, 28, 2), "return a tensor (8, 12)"),
+        (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings)[None], "you return (1, 28, 28)"),
+        (lambda *sizes: from_coarse_to_fine(*sizes, ((0, 1), (1, 0))), "look at rank 51"),
+        (lambda h, w, doublings: from_coarse_to_fine(h, w, 1), "should have the ranks 0 to 48"),
+        (lambda h, w, doublings: [[0] * w] * h, "you return list"),
+        (lambda h, w, doublings: torch.zeros(h)[h], "raised IndexError"),
+    ],
+)
+def test_ranks_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_ranks, answer)
+    assert said.startswith("✗") and words in said
+
+
+def entropy(p):
+    p = p[p > 0]
+    return -(p * p.log2()).sum()
+
+
+def price(joint):
+    apart = joint.sum(1, keepdim=True) * joint.sum(0)
+    some = joint > 0
+    return (joint[some] * (joint[some] / apart[some]).log2()).sum()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        price,
+        lambda joint: float(price(joint)),
+        lambda joint: entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint),
+        lambda joint: price(joint.T),
+    ],
+)
+def test_price_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_price, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda joint: price(joint) * torch.tensor(2.0).log(), "in nats"),
+        (lambda joint: -price(joint), "sign"),
+        (lambda joint: price(joint) / 2, "price of one pixel"),
+        (entropy, "what the true model pays"),
+        (lambda joint: entropy(joint.sum(0)) + entropy(joint.sum(1)), "all that the independent model pays"),
+        (lambda joint: entropy(joint) - entropy(joint.sum(1)), "second pixel costs when the first is known"),
+        (lambda joint: entropy(joint) - entropy(joint.sum(0)), "first pixel costs when the second is known"),
+        (
+            lambda joint: (joint * (joint / joint.sum(1, keepdim=True) / joint.sum(0)).log2()).sum(),
+            "0 · log 0 became NaN",
+        ),
+        (
+            lambda joint: ((apart := joint.sum(1, keepdim=True) * joint.sum(0)) * (apart / joint).log2()).sum(),
+            "that the independent model draws",
+        ),
+        (lambda joint: torch.tensor(joint.numel()).log2() - entropy(joint), "equally likely"),
+        (lambda joint: (joint / joint.sum(1, keepdim=True) / joint.sum(0)).log2().mean(), "All pairs count alike"),
+        (lambda joint: joint * joint, "return one number"),
+        (lambda joint: "much", "you return str"),
+        (lambda joint: 2 * price(joint), "you return"),
+        (lambda joint: joint.no_such, "raised AttributeError"),
+    ],
+)
+def test_price_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_price, answer)
+    assert said.startswith("✗") and words in said
+
+
+def test_price_does_not_take_the_infinite_for_a_price(capsys):
+    """Right for tables without zeros, infinite with them."""
+
+    def careless(joint):
+        return price(joint) if (joint > 0).all() else torch.tensor(float("inf"))
+
+    assert "became infinite" in verdict(capsys, check_price, careless)
