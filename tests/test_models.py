@@ -187,6 +187,17 @@ def test_the_order_is_raster_then_channel(make):
     assert torch.equal(make(**COLOUR).order((2, 3)), make(**COLOUR).order((3, 2, 3)))
 
 
+def test_images_that_were_scaled_already_are_refused(make):
+    model = make(**GREY)
+    with pytest.raises(ValueError, match=r"fractions such as 0\.\d+: give levels, integers from 0 to 4"):
+        model.log_prob(draw(model) / 5)
+
+
+def test_a_model_without_any_class_is_refused(make):
+    with pytest.raises(ValueError, match="classes is 0: give at least 1, or None"):
+        make(**GREY, classes=0)
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 3, 6, 5), (4, 1, 6)])
 def test_images_of_another_shape_are_refused(make, shape):
     with pytest.raises(ValueError, match=r"images have shape .*: give \[N, 1, height, width\]"):
@@ -453,7 +464,9 @@ def test_side_base_and_doublings_fit_each_other(settings):
     [
         ({"hidden": 0}, "hidden is 0"),
         ({"hidden": 5}, "hidden is 5: give an even number"),
-        ({"hidden": 8, "image_channels": 3}, "hidden is 8: give an even number that 3 divides"),
+        ({"hidden": 8, "image_channels": 3}, "hidden is 8: give an even multiple of the 3 channels"),
+        ({"base": 2.5}, "base is 2.5: give a whole number"),
+        ({"image_size": -4}, "image_size is -4: .* give 4,"),
         ({"blocks": 0}, "blocks is 0"),
         ({"doublings": 0}, "doublings is 0: give at least 1"),
         ({"base": 0}, "base is 0: give at least 1"),

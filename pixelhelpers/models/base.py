@@ -87,6 +87,8 @@ class AutoregressiveModel(nn.Module):
                 raise ValueError(f"{name} is {given}: give at least {least}.")
         if levels > 256:
             raise ValueError(f"levels is {levels}: give at most 256, what the bytes of an image can hold.")
+        if classes is not None and classes < 1:
+            raise ValueError(f"classes is {classes}: give at least 1, or None for a model without classes.")
         self.levels, self.image_channels, self.image_size, self.classes = (
             levels,
             image_channels,
@@ -118,6 +120,23 @@ class AutoregressiveModel(nn.Module):
 
     def _scaled(self, levels: Tensor) -> Tensor:
         return levels.to(next(self.parameters()).dtype) * (2 / (self.levels - 1)) - 1
+
+    def values(self, x: Tensor) -> Tensor:
+        """Gives images as the int64 levels that are scored, whatever type they come in.
+
+        Arguments:
+            x: images of any type, values in `[0, levels)`.
+
+        Raises:
+            ValueError: for fractions: images that somebody has scaled already.
+        """
+        # A GPU is not asked: that would stop it.
+        if x.is_floating_point() and x.device.type == "cpu" and (x != x.round()).any():
+            raise ValueError(
+                f"images hold fractions such as {float(x[x != x.round()][0]):g}: give levels, integers from 0 to "
+                f"{self.levels - 1}; the model scales them itself."
+            )
+        return x.long()
 
     def labels(self, label: int | Tensor | None, count: int) -> Tensor | None:
         """Brings labels into the shape `[count]`, int64, on the model's device.
@@ -191,7 +210,7 @@ class AutoregressiveModel(nn.Module):
         Returns:
             nats `[N]`, at most 0.
         """
-        return self.predict(x, label).log_prob(x.long()).flatten(1).sum(1)
+        return self.predict(x, label).log_prob(self.values(x)).flatten(1).sum(1)
 
     def order(self, shape: tuple[int, ...]) -> Tensor:
         """Gives the rank of every value in the drawing order; equal ranks are drawn together.
@@ -329,7 +348,7 @@ class SoftmaxModel(AutoregressiveModel):
         # Levels are last and, in the channels-last layout, contiguous: no copy of the largest tensor.
         logits = self._levels_last(logits).flatten(0, -2)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return categorical_log_prob(logits, x.flatten().long()).view(len(x), -1).sum(1)
+        return categorical_log_prob(logits, self.values(x).flatten()).view(len(x), -1).sum(1)
 
 
 class MixtureModel(AutoregressiveModel):
@@ -396,7 +415,7 @@ class MixtureModel(AutoregressiveModel):
         return torch.cat((given.logits, given.means, given.log_scales), -1).movedim(-1, 1)
 
     def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
-        values = x.movedim(1, -1)
+        values = self.values(x).movedim(1, -1)
         mixture = self.mixture(self(x, label).movedim(1, -1))
         return mixture.log_prob(values[..., 0] if self.image_channels == 1 else values).flatten(1).sum(1)
 

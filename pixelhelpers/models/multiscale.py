@@ -4,7 +4,7 @@ Implemented: the factorisation of Reed et al. 2017 for grey and colour images, w
 Gated PixelCNN draws every 2^k-th pixel. A doubling then halves that distance: of every square of 2x2 pixels
 the upper left one is there, and the other three are drawn in three groups. The pixels of a group depend on
 all earlier groups but not on each other: that is the model's one assumption beyond the chain rule, and one
-network evaluation gives them all (in colour one for each channel's share of the head).
+network evaluation gives them all (in colour the features once, and the head once for each channel).
 
 Different from the paper: each group has its own small residual network at the resolution of the group, which
 reads the earlier groups as feature planes, and no shallow PixelCNN inside a group. Not implemented:
@@ -148,6 +148,9 @@ class MultiscalePixelCNN(SoftmaxModel):
         base: int | None = None,
         doublings: int = 2,
     ):
+        for name, given in (("image_size", image_size), ("base", base), ("doublings", doublings)):
+            if given is not None and int(given) != given:
+                raise ValueError(f"{name} is {given!r}: give a whole number.")
         if doublings < 1:
             raise ValueError(f"doublings is {doublings}: give at least 1; without one, GatedPixelCNN is the model.")
         image_size, base = _sides(image_size, base, doublings)
@@ -166,7 +169,8 @@ class MultiscalePixelCNN(SoftmaxModel):
             if given < 1:
                 raise ValueError(f"{name} is {given}: give at least 1.")
         if hidden % 2 or hidden % image_channels:
-            raise ValueError(f"hidden is {hidden}: give an even number that {image_channels} divides, the channels.")
+            fitting = "an even number" if image_channels == 1 else f"an even multiple of the {image_channels} channels"
+            raise ValueError(f"hidden is {hidden}: give {fitting}.")
         self.doublings = doublings
         self.base = GatedPixelCNN(
             levels=levels,
@@ -225,7 +229,7 @@ class MultiscalePixelCNN(SoftmaxModel):
     def _check(self, shape: tuple[int, int]) -> None:
         coarsest = 2**self.doublings
         for side in shape:
-            if side % coarsest:
+            if side < 1 or side % coarsest:
                 raise ValueError(
                     f"images are {shape[0]} x {shape[1]} pixels: with doublings={self.doublings} sides are multiples "
                     f"of {coarsest}; give {_fitting(side, coarsest)} instead of {side}, or a model of fewer doublings."
@@ -336,7 +340,7 @@ def _sides(image_size: int | None, base: int | None, doublings: int) -> tuple[in
     coarsest = 2**doublings
     if base is None and image_size is not None:
         base, rest = divmod(image_size, coarsest)
-        if rest or not base:
+        if rest or base < 1:
             raise ValueError(
                 f"image_size is {image_size}: with doublings={doublings} sides are multiples of {coarsest}; "
                 f"give {_fitting(image_size, coarsest)}, or fewer doublings."
@@ -347,7 +351,7 @@ def _sides(image_size: int | None, base: int | None, doublings: int) -> tuple[in
     if image_size not in (None, base * coarsest):
         raise ValueError(
             f"image_size is {image_size}, but a base of {base} doubled {doublings} times is {base * coarsest}: "
-            "leave one of them out."
+            "leave out image_size or base, or give doublings that fit."
         )
     return base * coarsest, base
 
@@ -355,4 +359,4 @@ def _sides(image_size: int | None, base: int | None, doublings: int) -> tuple[in
 def _fitting(side: int, coarsest: int) -> str:
     """The multiples next to a side that is none."""
     below = side // coarsest * coarsest
-    return f"{below} or {below + coarsest}" if below else f"{coarsest}"
+    return f"{below} or {below + coarsest}" if below > 0 else f"{coarsest}"
