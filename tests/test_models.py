@@ -209,6 +209,8 @@ def test_images_of_another_shape_are_refused(make, shape):
     [
         ({"levels": 1}, "levels is 1: give at least 2"),
         ({"levels": 257}, "levels is 257: give at most 256"),
+        ({"levels": 2.5}, "levels is 2.5: give a whole number"),
+        ({"dropout": 1.0}, "dropout is 1.0: give a number from 0 to below 1"),
         ({"blocks": -1}, "blocks is -1"),
         ({"image_channels": 0}, "image_channels is 0"),
         ({"image_size": 0}, "image_size is 0"),

@@ -6,9 +6,11 @@ once. The features of a pixel know of earlier pixels only; what attention reads 
 and values, holds these features and the pixel itself. So no pixel may read its own, and the first one has
 none to read: keys and values are moved on by one pixel, and a learned start token takes the first place.
 
-Different from the paper: the pixels' places enter as sines and cosines of several wavelengths instead of
-one ramp for rows and one for columns, there are several attention heads, and the network is far smaller.
-Not implemented: the dropout between attention layers and the second, strided variant.
+Different from the authors' code: they shut the diagonal of the mask and let the first pixel read zeros
+instead of moving keys and values on behind a start token; they make queries, keys and values by gated blocks,
+here they are linear maps; pixels' places enter as sines and cosines of several wavelengths instead of one ramp
+for rows and one for columns; there are several attention heads, two convolution blocks before each instead of
+five, and the network is far smaller. Not implemented: attention at half the size.
 
 References:
     Chen, Mishra, Rohaninejad, Abbeel, "PixelSNAIL: An Improved Autoregressive Generative Model", 2018,
@@ -39,14 +41,14 @@ from ..layers import (
 from ..wavefront import DrawnRows, Front, Wavefront
 from .base import At, MixtureModel, SoftmaxModel, Stepper
 
-WAVELENGTHS = 5  # of 4, 8, 16, 32 and 64 pixels
+WAVELENGTHS = 5  # of 4, 8, 16, 32 and 64 pixels: places repeat after 64
 
 
 def positions(height: int, width: int, like: Tensor) -> Tensor:
     """Tells a pixel's place: sines and cosines of its row and of its column, at several wavelengths.
 
     A step of so many pixels turns each pair by a fixed angle, wherever it begins: so products of places can
-    depend on how far apart two pixels are.
+    depend on how far apart two pixels are. Places repeat after 64 pixels, the longest wavelength.
 
     Arguments:
         height: rows.
@@ -63,8 +65,9 @@ def positions(height: int, width: int, like: Tensor) -> Tensor:
         >>> positions(28, 28, torch.zeros(())).shape
         torch.Size([1, 20, 28, 28])
     """
-    rate = 2 * math.pi / 2 ** torch.arange(2, 2 + WAVELENGTHS, device=like.device)
-    rows, columns = (rate[:, None] * torch.arange(side, device=like.device) for side in (height, width))
+    exact = {"dtype": torch.promote_types(like.dtype, torch.float32), "device": like.device}
+    rate = 2 * math.pi / 2 ** torch.arange(2, 2 + WAVELENGTHS, **exact)
+    rows, columns = (rate[:, None] * torch.arange(side, **exact) for side in (height, width))
     rows, columns = (torch.cat((angle.sin(), angle.cos())) for angle in (rows, columns))  # [2 * wavelengths, side]
     planes = (rows[:, :, None].expand(-1, -1, width), columns[:, None].expand(-1, height, -1))
     return torch.cat(planes)[None].to(like)
@@ -75,7 +78,8 @@ class CausalAttention(nn.Module):
 
     A query is made from what a pixel's features know before it is drawn; keys and values also from the pixel
     itself. They are moved on by one place, so that place i holds pixel i - 1 and place 0 the start token;
-    then each query may see the places up to its own.
+    then each query may see the places up to its own. The layer knows nothing of places: `positions` belong
+    among the features.
 
     Arguments:
         features: number of features that queries are made from, and keys and values too.
@@ -97,7 +101,7 @@ class CausalAttention(nn.Module):
 
     def __init__(self, features: int, extra: int, hidden: int, heads: int):
         super().__init__()
-        if hidden % heads:
+        if heads < 1 or hidden % heads:
             raise ValueError(f"heads is {heads}: give a divisor of {hidden}, the number of features they share.")
         self.heads = heads
         self.query = nn.Conv2d(features, hidden, 1)
@@ -220,15 +224,15 @@ class SnailBlock(nn.Module):
         look = [block.stepper(wave, label) for block in self.look]
         attention, merge = self.attention.stepper(wave), self.merge.stepper(wave, label)
         link = self.merge.links[0].weight.detach()[:, :, 0, 0].T.contiguous()
-        content: list[Tensor] = []  # of the pixel that is being drawn
+        seen: list[Tensor] = []  # what attention reads of the pixel that is being drawn
 
         def step(front: Front, x: Tensor, place: Tensor) -> Tensor:
             for block in look:
                 x = block(front, x)
-            content[:] = [self.content(x, place)]
-            return merge(front, x, concat_elu(attention(content[0])) @ link)
+            seen[:] = [self.content(x, place)]
+            return merge(front, x, concat_elu(attention(seen[0])) @ link)
 
-        return SnailSteps(step, lambda image: attention.put(content[0], image))
+        return SnailSteps(step, lambda image: attention.put(seen[0], image))
 
 
 class SnailSteps(NamedTuple):
@@ -244,10 +248,12 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
     Arguments:
         levels: number of levels of a value, at least 2.
         image_channels: 1 for grey images; 3 for colour, with a softmax any number.
-        image_size: side in pixels that `sample` draws when it is not told another; any size can be scored.
+        image_size: side in pixels that `sample` draws when it is not told another; any size can be scored, but
+            places repeat after 64 pixels.
         classes: number of classes to condition on, or None.
         hidden: number of features (the paper's 256).
-        blocks: number of blocks of two convolutions and one attention layer (the paper's 12), at least 1.
+        blocks: number of blocks of two gated convolution blocks and one attention layer (the paper's 12, larger
+            ones), at least 1.
         dropout: probability in [0, 1) that a feature is dropped in training.
         heads: number of attention heads (the paper's 1), a divisor of `hidden`.
         components: number of logistics in the mixture (the paper's 10); None: a softmax over the levels instead.
@@ -294,7 +300,7 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
             heads=heads,
             components=components,
         )
-        for name, given in (("hidden", hidden), ("blocks", blocks), ("heads", heads)):
+        for name, given in (("hidden", hidden), ("blocks", blocks)):
             if given < 1:
                 raise ValueError(f"{name} is {given}: give at least 1.")
         self.output = SoftmaxModel if components is None else MixtureModel
@@ -375,12 +381,7 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
 
     def _head_stepper(self, wave: Wavefront) -> "HeadSteps":
         if self.output is MixtureModel:
-            linear, pixel = _linear(self.head), []  # the pixel's parameters, then the levels of its channels so far
-            return HeadSteps(
-                begin=lambda h: pixel.__setitem__(slice(None), [linear(F.elu(h))]),
-                predict=lambda front: self.next_channel(*pixel),
-                put=lambda front, levels: pixel.append(levels.to(pixel[0])),
-            )
+            return self._mixture_stepper()
         hidden, output = (layer.stepper(wave) for layer in (self.head[1], self.head[3]))
         earlier = None if self.earlier is None else self.earlier.stepper(wave)
         sizes = channel_groups(self.settings["hidden"], wave.channels).bincount().tolist()
@@ -397,6 +398,21 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
         def put(front: Front, levels: Tensor) -> None:
             if earlier is not None:
                 earlier.put(front, scaled[levels])
+
+        return HeadSteps(begin, predict, put)
+
+    def _mixture_stepper(self) -> "HeadSteps":
+        linear = _linear(self.head)
+        pixel: list[Tensor] = []  # the pixel's parameters, then the levels of its channels so far
+
+        def begin(h: Tensor) -> None:
+            pixel[:] = [linear(F.elu(h))]
+
+        def predict(front: Front) -> Distribution:
+            return self.next_channel(*pixel)
+
+        def put(front: Front, levels: Tensor) -> None:
+            pixel.append(levels.to(pixel[0]))
 
         return HeadSteps(begin, predict, put)
 

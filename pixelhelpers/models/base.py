@@ -83,8 +83,12 @@ class AutoregressiveModel(nn.Module):
             ("image_channels", image_channels, 1),
             ("image_size", image_size, 1),
         ):
+            if int(given) != given:
+                raise ValueError(f"{name} is {given}: give a whole number.")
             if given < least:
                 raise ValueError(f"{name} is {given}: give at least {least}.")
+        if not 0 <= settings.get("dropout", 0.0) < 1:
+            raise ValueError(f"dropout is {settings['dropout']}: give a number from 0 to below 1.")
         if levels > 256:
             raise ValueError(f"levels is {levels}: give at most 256, what the bytes of an image can hold.")
         if classes is not None and classes < 1:
@@ -163,7 +167,8 @@ class AutoregressiveModel(nn.Module):
                 f"label has type {label.dtype} and shape {tuple(label.shape)}: give one integer, or {count} of them."
             )
         # A GPU is not asked: that would stop it. There, the look-up of the class fails by itself.
-        if label.device.type == "cpu" and not 0 <= int(label.min()) <= int(label.max()) < self.classes:
+        asked = label.device.type == "cpu" and not torch.compiler.is_compiling()
+        if asked and not 0 <= int(label.min()) <= int(label.max()) < self.classes:
             raise ValueError(
                 f"label runs from {int(label.min())} to {int(label.max())}: the model knows 0 … {self.classes - 1}."
             )
