@@ -81,13 +81,12 @@ def check_causal(
     allowed = earlier | torch.eye(len(earlier), dtype=torch.bool) if own_value else earlier
     net, images = _prepare(model, shape, levels)
     find = partial(_find, images, allowed)
-    raster = torch.equal(rank, _raster(shape))
 
     alive = not allowed.any()  # a single value has no past that could act
     for training in (False, True):
         found = find(training, net)
         if found.leaks:
-            raise CausalityError(_report(found, _cause(net, partial(find, training)), shape, raster))
+            raise CausalityError(_report(found, _cause(net, partial(find, training)), shape, rank))
         alive |= found.alive
     zeros = [name for name, value in _parameters(net) if not value.any()]
     if not alive:
@@ -95,7 +94,7 @@ def check_causal(
     if zeros:
         net = _without_zeros(net)
         if (found := find(False, net)).leaks:
-            report = _report(found, _cause(net, partial(find, False)), shape, raster)
+            report = _report(found, _cause(net, partial(find, False)), shape, rank)
             raise CausalityError(f"{report} Hidden while these are all zero: {', '.join(zeros)}.")
 
 
@@ -255,15 +254,15 @@ def _cause(net: Callable, find: Callable[[Callable], _Finding]) -> str | None:
     return None
 
 
-def _report(found: _Finding, cause: str | None, shape: tuple[int, ...], raster: bool) -> str:
+def _report(found: _Finding, cause: str | None, shape: tuple[int, ...], rank: Tensor) -> str:
     """Says which output sees which input, and the likely mistake."""
     if found.crosstalk.any():
         cause = cause or "images of a batch are mixed, by statistics over the batch or a reshape"
         where = _place(int(found.crosstalk.argmax()), shape)
         return f"output ({where}) changes with another image of its batch.\nLikely mistake: {cause}."
-    shown = found.leak
+    shown, raster = found.leak, torch.equal(rank, _raster(shape))
     if cause is None:
-        cause, shown = _pattern(found.leak, shape) if raster else _ranked_pattern(found.leak)
+        cause, shown = _pattern(found.leak, shape) if raster else _ranked_pattern(found.leak, rank)
     source, target = divmod(int((found.leak * (shown > 0)).argmax()), found.leak.shape[1])
     return (
         f"output ({_place(target, shape)}) changes with input ({_place(source, shape)}), "
@@ -318,9 +317,11 @@ def _pattern(leak: Tensor, shape: tuple[int, int, int]) -> tuple[str, Tensor]:
     return next((cause, shown) for cause, shown in patterns if shown.any())
 
 
-def _ranked_pattern(leak: Tensor) -> tuple[str, Tensor]:
+def _ranked_pattern(leak: Tensor, rank: Tensor) -> tuple[str, Tensor]:
     if torch.equal(leak, leak.diag().diag()):
         return "type B stem: it sees the pixel itself; the first layer must be of type A", leak
+    if not (leak * (rank.flatten()[:, None] != rank.flatten())).any():
+        return "values see others that are drawn in the same turn; look at what their network is given", leak
     return "the model follows another order than the one it was asked for", leak
 
 

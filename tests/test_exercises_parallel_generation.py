@@ -69,6 +69,26 @@ def small_image_at_once(height, width, doublings):
     return (of_the_package(height, width, doublings) - last).clamp(min=0)
 
 
+def one_too_small(height, width, doublings):
+    rank = of_the_package(height, width, doublings)
+    return rank - (rank >= height * width // 4**doublings).long()
+
+
+def with_half_steps(height, width, doublings):
+    step = 2**doublings
+    rank = torch.zeros(height, width, dtype=torch.long)
+    base = rank[::step, ::step]
+    base[:] = torch.arange(base.numel()).view(base.shape)
+    turn = base.numel()
+    while step > 1:
+        half = step // 2
+        for row, column in ((0, 1), (1, 0), (1, 1)):
+            rank[row * half :: half, column * half :: half] = turn
+            turn += 1
+        step = half
+    return rank
+
+
 def in_the_corner(height, width, doublings):
     rows, columns = height >> doublings, width >> doublings
     rank = torch.zeros(height, width, dtype=torch.long)
@@ -95,7 +115,13 @@ def test_ranks_accepts_what_is_right(capsys, answer):
         (lambda h, w, doublings: torch.arange(h * w).view(h, w), "raster order, a turn for every pixel"),
         (lambda *sizes: from_coarse_to_fine(*sizes, first=1), "count from 1"),
         (one_by_one, "in one turn"),
-        (lambda *sizes: from_coarse_to_fine(*sizes, ((1, 0), (0, 1), (1, 1))), "Lower left comes before upper right"),
+        (
+            lambda *sizes: from_coarse_to_fine(*sizes, ((1, 0), (0, 1), (1, 1))),
+            "Your groups are lower left, upper right",
+        ),
+        (lambda *sizes: from_coarse_to_fine(*sizes, ((1, 1), (0, 1), (1, 0))), "Your groups are lower right, upper"),
+        (one_too_small, "shares the rank of the last pixel"),
+        (with_half_steps, "steps of `half`"),
         (lambda *sizes: from_coarse_to_fine(*sizes, share=True), "share a turn"),
         (lambda *sizes: from_coarse_to_fine(*sizes, again=True), "begins with the same rank"),
         (from_fine_to_coarse, "finest pixels come first"),
@@ -104,7 +130,11 @@ def test_ranks_accepts_what_is_right(capsys, answer):
         (in_the_corner, "upper left corner"),
         (lambda h, w, doublings: of_the_package(28, 28, 2), "return a tensor (8, 12)"),
         (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings)[None], "you return (1, 28, 28)"),
-        (lambda *sizes: from_coarse_to_fine(*sizes, ((0, 1), (1, 0))), "look at rank 51"),
+        (
+            lambda *sizes: from_coarse_to_fine(*sizes, ((0, 1), (1, 0))),
+            "in row 0, column 1 should have rank 52, you give it 51",
+        ),
+        (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings).clamp(max=53), "row 1, column 1 should have"),
         (lambda h, w, doublings: from_coarse_to_fine(h, w, 1), "should have the ranks 0 to 48"),
         (lambda h, w, doublings: [[0] * w] * h, "you return list"),
         (lambda h, w, doublings: torch.zeros(h)[h], "raised IndexError"),
@@ -159,6 +189,10 @@ def test_price_accepts_what_is_right(capsys, answer):
         ),
         (lambda joint: torch.tensor(joint.numel()).log2() - entropy(joint), "equally likely"),
         (lambda joint: (joint / joint.sum(1, keepdim=True) / joint.sum(0)).log2().mean(), "All pairs count alike"),
+        (lambda joint: price(joint) / entropy(joint), "gives a share"),
+        (lambda joint: price(joint) / entropy(joint.sum(0)), "gives a share"),
+        (lambda joint: price(joint) / joint.numel(), "divided by the number of pairs"),
+        (lambda joint: price(joint) / (joint > 0).sum(), "divided by the number of pairs"),
         (lambda joint: joint * joint, "return one number"),
         (lambda joint: "much", "you return str"),
         (lambda joint: 2 * price(joint), "you return"),

@@ -451,7 +451,7 @@ def test_values_of_equal_rank_must_not_see_each_other():
     columns = torch.arange(6).expand(1, 6, 6)  # whole columns are drawn at once
     check_causal(left, SHAPE, order=columns)
     pairs = torch.div(columns, 2, rounding_mode="floor")
-    assert "follows another order" in accused(left, order=pairs)
+    assert "drawn in the same turn" in accused(left, order=pairs)
 
 
 @pytest.mark.parametrize("training", [True, False])

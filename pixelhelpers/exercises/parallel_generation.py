@@ -1,5 +1,6 @@
 """Checks of notebook 11: the order of a multiscale model, the price of independence."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from .verdict import Mistake, ask, exercise
 
-GROUPS = ((0, 1), (1, 0), (1, 1))  # where in a square of 2x2 the groups stand
+GROUPS = {"upper right": (0, 1), "lower left": (1, 0), "lower right": (1, 1)}  # where in a square of 2x2
 
 
 def _ranks(
@@ -16,10 +17,11 @@ def _ranks(
     width: int,
     doublings: int,
     *,
-    groups: tuple = GROUPS,
+    groups: tuple = tuple(GROUPS.values()),
     finest_first: bool = False,
     turns: Callable[[int, int], int] = lambda doubling, number: 3 * doubling + number,
     together: bool = True,
+    too_dense: bool = False,
     first: Callable[[int, int], Tensor] = lambda rows, columns: torch.arange(rows * columns).view(rows, columns),
 ) -> Tensor:
     """The ranks, or those of a typical mistake."""
@@ -32,7 +34,8 @@ def _ranks(
         step = 2 ** (doubling + 1 if finest_first else doublings - doubling)
         half = step // 2
         for number, (row, column) in enumerate(groups):
-            lattice = rank[row * half :: step, column * half :: step]
+            apart = half if too_dense else step
+            lattice = rank[row * half :: apart, column * half :: apart]
             if together:
                 lattice[:] = following + turns(doubling, number)
             else:
@@ -70,13 +73,14 @@ def check_ranks(answer: Callable[[int, int, int], Tensor]) -> str:
         if not isinstance(result, Tensor) or result.shape != right.shape:
             kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise Mistake(
-                f"For {height} × {width} pixels and {doublings} doublings you return {kind}: return a tensor "
-                f"({height}, {width})."
+                f"For {height} × {width} pixels and {doublings} doubling{'s' * (doublings > 1)} you return {kind}: "
+                f"return a tensor ({height}, {width})."
             )
         result = result.long()
         if torch.equal(result, right):
             continue
         rows, columns = height // 2**doublings, width // 2**doublings
+        task = f"For {height} × {width} pixels and {doublings} doubling{'s' * (doublings > 1)}"
         variants = (
             (
                 torch.arange(height * width).view(height, width),
@@ -88,8 +92,20 @@ def check_ranks(answer: Callable[[int, int, int], Tensor]) -> str:
                 "The pixels of a group follow each other: they are drawn together, in one turn.",
             ),
             (
-                _ranks(height, width, doublings, groups=((1, 0), (0, 1), (1, 1))),
-                "Lower left comes before upper right: the groups are upper right, lower left, lower right.",
+                right - (right >= rows * columns).long(),
+                "The first group shares the rank of the last pixel of the smallest image: it goes on one higher.",
+            ),
+            *(
+                (
+                    _ranks(height, width, doublings, groups=tuple(GROUPS[name] for name in names)),
+                    f"Your groups are {', '.join(names)}: the order is {', '.join(GROUPS)}.",
+                )
+                for names in list(itertools.permutations(GROUPS))[1:]
+            ),
+            (
+                _ranks(height, width, doublings, too_dense=True),
+                "You write with steps of `half`, which overwrites pixels that are there: a group's pixels are a whole "
+                "`step` apart.",
             ),
             (
                 _ranks(height, width, doublings, turns=lambda doubling, number: doubling),
@@ -115,23 +131,23 @@ def check_ranks(answer: Callable[[int, int, int], Tensor]) -> str:
             ),
             (
                 _in_the_corner(height, width, doublings),
-                "The smallest image stands in the upper left corner: its pixels are every 2^doublings-th of the large "
-                "one, in both directions.",
+                "The smallest image stands in the upper left corner: its pixels are spread over the large one, one in "
+                "2^doublings in both directions.",
             ),
         )
         for wrong, words in variants:
             if torch.equal(result, wrong):
                 raise Mistake(words)
-        if torch.equal(result[:: 2**doublings, :: 2**doublings], right[:: 2**doublings, :: 2**doublings]):
-            turn = int(right[result != right].min())
+        row, column = (result != right).nonzero()[0].tolist()
+        small = result[:: 2**doublings, :: 2**doublings], right[:: 2**doublings, :: 2**doublings]
+        if torch.equal(*small):
             raise Mistake(
-                f"For {height} × {width} pixels and {doublings} doublings the smallest image is right. Then look at "
-                f"rank {turn}: {int((right == turn).sum())} pixels should have it, you give it to "
-                f"{int((result == turn).sum())}, or to others."
+                f"{task} the smallest image is right. But the pixel in row {row}, column {column} should have rank "
+                f"{int(right[row, column])}, you give it {int(result[row, column])}."
             )
         raise Mistake(
-            f"For {height} × {width} pixels and {doublings} doublings the smallest image, which is every "
-            f"{2**doublings}-th pixel of every {2**doublings}-th row, should have the ranks 0 to {rows * columns - 1}."
+            f"{task} the smallest image, one pixel in {2**doublings} of one row in {2**doublings}, should have the "
+            f"ranks 0 to {rows * columns - 1}."
         )
     return "One rank for each pixel of the smallest image, then one for each group, at any size."
 
@@ -209,6 +225,21 @@ def check_price(answer: Callable[[Tensor], float]) -> str:
                 math.log2(joint.numel()) - both,
                 "You compare with a model that takes all levels for equally likely: the best independent one knows "
                 "how often each level occurs.",
+            ),
+            *(
+                (
+                    right / whole,
+                    "You divide by an entropy, which gives a share: the price itself is asked for, in bits.",
+                )
+                for whole in (one, other, both, (one + other) / 2, torch.minimum(one, other), (one * other).sqrt())
+            ),
+            (
+                (joint * (joint / apart).log2()).nansum() / (joint > 0).sum(),
+                "This is divided by the number of pairs: the probabilities weigh them already, so add up.",
+            ),
+            (
+                (joint * (joint / apart).log2()).nansum() / joint.numel(),
+                "This is divided by the number of pairs: the probabilities weigh them already, so add up.",
             ),
             (
                 (joint / apart).log2().nan_to_num(0, 0, 0).mean(),
