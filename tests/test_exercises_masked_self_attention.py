@@ -77,10 +77,13 @@ def test_allowed_places_accepts_what_is_right(capsys, answer):
         (lambda h, w: ones(h, w).T.tril(), "queries are the rows"),
         (lambda h, w: torch.ones(h * w + 1, h * w + 1).tril().bool(), "it asks nothing"),
         (lambda h, w: ones(h, w)[0], "a row for each pixel"),
-        (lambda h, w: torch.zeros(h * w, h * w + 1).masked_fill(~ones(h, w).tril(), -torch.inf), "return bool"),
+        (lambda h, w: torch.zeros(h * w, h * w + 1).masked_fill(~ones(h, w).tril(), -torch.inf), "for adding"),
+        (lambda h, w: ones(h, w).tril().float(), "return bool"),
+        (lambda h, w: ones(h, w).tril(1) & (torch.arange(h * w + 1) > 0), "shut, and a query sees its own pixel"),
+        (lambda h, w: ones(h, w).tril().numpy(), "return a torch tensor of shape"),
         (lambda h, w: ones(h, w).tril(-2), "the start token must be open to the query of pixel 0"),
         (lambda h, w: ones(h, w).tril(2), "pixel 0 must not be open to the query of pixel 0"),
-        (lambda h, w: [[True]], "you return list"),
+        (lambda h, w: [[True]], "You return list: return a torch tensor"),
         (lambda h, w: h.no_such, "raised AttributeError"),
     ],
 )
@@ -121,6 +124,15 @@ def by_pytorch(query, key, value, keys, values):
     return F.scaled_dot_product_attention(query[:, None], keys, values)[:, 0], *grown(key, value, keys, values)
 
 
+def looks_like_the_first(query, key, value, keys, values):
+    result = F.scaled_dot_product_attention(query[:, None], keys, values, is_causal=True)
+    return result[:, 0], *grown(key, value, keys, values)
+
+
+def looks_with_its_key(query, key, value, keys, values):
+    return step()(key, key, value, keys, values)
+
+
 @pytest.mark.parametrize("answer", [step(), by_pytorch])
 def test_attention_step_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_attention_step, answer).startswith("✓")
@@ -130,6 +142,19 @@ def test_attention_step_accepts_what_is_right(capsys, answer):
     ("answer", "words"),
     [
         (appends_first, "sees its own key and value"),
+        (looks_like_the_first, "`is_causal=True` takes it for the first one"),
+        (looks_with_its_key, "its query is what looks"),
+        (
+            lambda q, k, v, keys, values: (step()(q, k, v, keys, values)[0].float(), *grown(k, v, keys, values)),
+            "make it like the query",
+        ),
+        (
+            lambda q, k, v, keys, values: (
+                step()(q, k, v, keys, values)[0] if keys.shape[1] != 2 else 0 * v,
+                *grown(k, v, keys, values),
+            ),
+            "not for the second",
+        ),
         (step(lambda p, d: p.softmax(-1)), "not divided by √d"),
         (step(lambda p, d: (p / d).softmax(-1)), "divided by d: divide by its root"),
         (step(lambda p, d: (p / (len(p) * d) ** 0.5).softmax(-1)), "*one head*"),
@@ -195,7 +220,11 @@ def test_stored_bytes_accepts_what_is_right(capsys, answer):
         (lambda s, h, n: 4 * s**4 * h * n / 1024, "in kilobytes"),
         (lambda s, h, n: 4 * s**4 * h * n / 2**20, "in megabytes"),
         (lambda s, h, n: 4 * s**4 * h * n / 1e6, "in megabytes"),
+        (lambda s, h, n: 4 * s**4 * h * n / 2**30, "in gigabytes"),
+        (lambda s, h, n: 4 * s**4 * h * n / 1e9, "in gigabytes"),
+        (lambda s, h, n: 32 * s**4 * h * n, "32 bits"),
         (lambda s, h, n: s, "How many queries"),
+        (lambda s, h, n: s / 1e6, "you return 2.8e-05"),
         (lambda s, h, n: "much", "return one number"),
         (lambda s, h, n: s.no_such, "raised AttributeError"),
     ],

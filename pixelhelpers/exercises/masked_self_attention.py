@@ -26,7 +26,9 @@ def check_allowed_places(answer: Callable[[int, int], Tensor]) -> str:
         result = ask(answer, height, width)
         expected = (pixels, pixels + 1)
         if not isinstance(result, Tensor) or result.shape != expected:
-            given = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            if not isinstance(result, Tensor):
+                raise Mistake(f"You return {type(result).__name__}: return a torch tensor of shape {expected}.")
+            given = tuple(result.shape)
             hint = {
                 (pixels, pixels): "the start token is a place, too",
                 (pixels + 1, pixels): "queries are the rows",
@@ -34,6 +36,11 @@ def check_allowed_places(answer: Callable[[int, int], Tensor]) -> str:
             }.get(given, "a row for each pixel, a column for each place")
             raise Mistake(f"For {height} × {width} pixels you return {given}: return {expected}, {hint}.")
         if result.dtype != torch.bool:
+            if result.is_floating_point() and result.isneginf().any():
+                raise Mistake(
+                    "This mask is for adding to the products, 0 and -inf, and would work there. Here bool is asked "
+                    "for: True where a place may be seen."
+                )
             raise Mistake(
                 f"The mask is {result.dtype}: return bool. `F.scaled_dot_product_attention` adds other numbers to the "
                 "products instead of shutting anything."
@@ -64,6 +71,10 @@ def _wrong_mask(result: Tensor, height: int, width: int) -> str:
             every.tril(-1),
             "Each query misses the pixel right before it, and the first one sees no place at all: pixel i - 1 stands "
             "at place i.",
+        ),
+        (
+            torch.cat((~every[:, :1], every[:, 1:].tril()), 1),
+            "The start token is shut, and a query sees its own pixel: pixel i, counted from 0, stands at place i + 1.",
         ),
         (
             every.triu(1),
@@ -119,25 +130,32 @@ def check_attention_step(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) -
     query, key, value = torch.randn(3, pixels, heads, size, generator=generator, dtype=torch.float64)
     keys, values = torch.randn(2, heads, 1, size, generator=generator, dtype=torch.float64)  # the start token
     cache = keys.clone(), values.clone()
+    early = []  # with one or two places most mistakes look alike or do not show: they are named better later
     for pixel in range(pixels):
         new = query[pixel].clone(), key[pixel].clone(), value[pixel].clone()
         result = ask(answer, *new, *(part.clone() for part in cache))
         if not isinstance(result, tuple | list) or len(result) != 3:
             raise Mistake(f"You return {type(result).__name__}: return three, the result, the keys and the values.")
         got, *cache = result
+        if isinstance(got, Tensor) and got.dtype != query.dtype:
+            raise Mistake(f"The result is {got.dtype}: make it like the query, {query.dtype}.")
         if not all(isinstance(part, Tensor) for part in result) or got.shape != (heads, size):
             given = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
             raise Mistake(f"The result is {given}: return one vector per head, {(heads, size)}.")
-        if pixel and not torch.allclose(got, _attended(query[pixel], keys, values), rtol=0, atol=1e-9):
+        right = _attended(query[pixel], keys, values)
+        if pixel > 1 and not torch.allclose(got, right, rtol=0, atol=1e-9):
             raise Mistake(_wrong_step(got, query[pixel], key[pixel], value[pixel], keys, values))
+        if pixel < 2:
+            early.append((got, right))
         appended = [torch.cat((old, part[:, None]), 1) for old, part in ((keys, key[pixel]), (values, value[pixel]))]
         _check_cache(cache, appended)
-        if not pixel:  # one place only: most mistakes do not show there, and those that do are named better later
-            first = got, values[:, 0]
         keys, values = appended
         cache = keys.clone(), values.clone()
-    if not torch.allclose(*first, rtol=0, atol=1e-9):
+    first, second = (torch.allclose(*both, rtol=0, atol=1e-9) for both in early)
+    if not first:
         raise Mistake("The first pixel has one place in the cache, the start token: it must get that value.")
+    if not second:
+        raise Mistake("From the third pixel on all is right, but not for the second, with two places in the cache.")
     return "First look, then remember: six steps give what the whole layer gives."
 
 
@@ -175,8 +193,17 @@ def _wrong_step(got: Tensor, query: Tensor, key: Tensor, value: Tensor, keys: Te
     own = torch.cat((keys, key[:, None]), 1), torch.cat((values, value[:, None]), 1)
     for wrong, words in (
         (
+            values[:, 0],
+            "Only place 0, the start token, is seen. With one query, `is_causal=True` takes it for the first one: "
+            "leave it out, the cache holds nothing later.",
+        ),
+        (
             _attended(query, *own),
             "The pixel sees its own key and value: attend first, then put them into the cache.",
+        ),
+        (
+            _attended(key, keys, values),
+            "The pixel's key is held against the keys: its query is what looks.",
         ),
         (mix(products.softmax(-1)), "The products are not divided by √d, the root of a head's number of features."),
         (mix((products / size).softmax(-1)), "The products are divided by d: divide by its root, √d."),
@@ -256,14 +283,17 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
                 right / places * (places + 1),
                 "The start token does not add a place: keys move on by one, and the last pixel's falls off.",
             ),
+            (8 * right, "A float32 has 32 bits, which are 4 bytes."),
             (right / 1024, "This is in kilobytes: give bytes."),
             (right / 2**20, "This is in megabytes: give bytes."),
             (right / 10**6, "This is in megabytes: give bytes."),
+            (right / 2**30, "This is in gigabytes: give bytes."),
+            (right / 10**9, "This is in gigabytes: give bytes."),
         ):
             if math.isclose(result, wrong, rel_tol=1e-9):
                 raise Mistake(words)
         raise Mistake(
-            f"For side {side}, heads {heads}, images {images} you return {result:,.0f}. How many queries are there, "
+            f"For side {side}, heads {heads}, images {images} you return {result:,.6g}. How many queries are there, "
             "how many places has each, and how many bytes has a number?"
         )
     return "The fourth power of the side: 79 MB for 16 images of side 28 and two heads, 17 GB for one of side 256."
