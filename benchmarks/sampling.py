@@ -6,9 +6,8 @@
 
 Times are given as ratios only: to one forward pass over the same batch (one of many in a row), and to the
 method "naive". All methods are run in turn, several times over, and the median of each turn's ratio is
-given. "naive" and "cropped" draw some pixels, spread evenly over the image, in an image of which the
-others are known; what that takes beyond a call that draws none is multiplied up to all pixels. A multiscale
-model takes so few turns that "naive" draws all of them.
+given. "naive" and "cropped" draw in some turns, spread evenly over the order of drawing, an image of which
+the other pixels are known; what that takes beyond a call that draws none is multiplied up to all turns.
 "fixed-point" runs once, and with the shipped weights only: how many passes it takes depends on what the
 model has learned. All of it runs after `training.keep_freed_memory`, which helps "naive" most. Leave the
 machine idle meanwhile.
@@ -69,11 +68,11 @@ def seconds(work) -> float:
     return time.perf_counter() - start
 
 
-def some_pixels(side: int, count: int) -> torch.Tensor:
-    """Marks all but `count` pixels, spread evenly, as known."""
-    known = torch.ones(side * side, dtype=torch.bool)
-    known[((torch.arange(count) + 0.5) * side * side / max(count, 1)).long()] = False
-    return known.view(side, side)
+def some_turns(model, side: int, count: int) -> torch.Tensor:
+    """Marks all as known but the pixels of `count` turns, spread evenly over the order of drawing."""
+    turn = model.order((side, side))[0]
+    chosen = ((torch.arange(count) + 0.5) * len(turn.unique()) / max(count, 1)).long()
+    return ~torch.isin(turn, chosen)
 
 
 def peak_memory(work) -> float | None:
@@ -137,24 +136,22 @@ def measure(model, batch: int, side: int) -> dict:
     once = forward_of(model, batch, side, calls=1)
     once()
     turns = len(model.order((side, side)).unique())
-    pixels = max(4, min(100, int(1.0 / seconds(once))))  # about a second's worth
-    some = some_pixels(side, pixels)
-    in_parts = ("naive", "cropped")
-    if turns < side * side:  # few turns, and of lattices instead of rows: all of them, and nothing to crop
-        pixels, some, in_parts = turns, None, ("naive",)
+    some = max(4, min(100, turns, int(1.0 / seconds(once))))  # about a second's worth
+    known = some_turns(model, side, some)
+    in_parts = ("naive", "cropped") if turns == side * side else ("naive",)  # only rows can be cropped
     work = {
-        "forward": forward_of(model, batch, side, calls=pixels),
-        **{name: draw_with(model, batch, side, name, some) for name in in_parts},
+        "forward": forward_of(model, batch, side, calls=some),
+        **{name: draw_with(model, batch, side, name, known) for name in in_parts},
         "cached": draw_with(model, batch, side, "cached"),
-        "nothing": draw_with(model, batch, side, "naive", some_pixels(side, 0)),
+        "nothing": draw_with(model, batch, side, "naive", some_turns(model, side, 0)),
     }
     times = in_turn(work)
-    times["forward"] = [time / pixels for time in times["forward"]]
+    times["forward"] = [time / some for time in times["forward"]]
     for name in in_parts:
-        times[name] = all_pixels(times[name], times["nothing"], turns / pixels)
+        times[name] = all_pixels(times[name], times["nothing"], turns / some)
     del times["nothing"], work["nothing"]
     memory = {name: peak_memory(run) for name, run in (work | {"forward": once}).items()}
-    result = {"batch": batch, "side": side, "pixels_of_naive": pixels}
+    result = {"batch": batch, "side": side, "turns_of_naive": some}
     if model.card is not None and batch * side * side <= LONGEST:
         calls = []
         hook = model.register_forward_hook(lambda *_: calls.append(1))
@@ -177,9 +174,11 @@ def growth(model, batch: int) -> dict:
     for method, pixels in (("naive", 8), ("cached", None)):
         work = {}
         for side in SIDES:
-            work[side] = draw_with(model, batch, side, method, None if pixels is None else some_pixels(side, pixels))
+            work[side] = draw_with(
+                model, batch, side, method, None if pixels is None else some_turns(model, side, pixels)
+            )
             if pixels is not None:
-                work[side, "nothing"] = draw_with(model, batch, side, method, some_pixels(side, 0))
+                work[side, "nothing"] = draw_with(model, batch, side, method, some_turns(model, side, 0))
         times = in_turn(work)
         if pixels is not None:
             times = {side: all_pixels(times[side], times[side, "nothing"], side * side / pixels) for side in SIDES}
