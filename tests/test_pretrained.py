@@ -1,6 +1,7 @@
 """What must hold of the weights that come with the package: whole, small, honest, and as good as their records say."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,21 @@ def test_readme_shows_the_recorded_scores(name):
     assert f"| {card['parameters']:,} |" in row and f"**{card['test_bits_per_dim']:.3f}**" in row
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_weights_score_what_their_record_says(name):
+@lru_cache
+def beyond_the_record(name: str) -> float:
+    """By how much 500 test images, evenly spread, score worse than the record of all."""
     model = ph.load_pretrained(name)
     images = some_images(model.card["data"])
-    score = ph.evaluate(model, images.test[:300], images.test_labels[:300])
-    assert score == pytest.approx(model.card["test_bits_per_dim"], abs=0.06)
+    spread = slice(None, None, max(1, len(images.test) // 500))
+    return ph.evaluate(model, images.test[spread], images.test_labels[spread]) - model.card["test_bits_per_dim"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_score_what_their_record_says(name):
+    """The images chosen are a little easier than all, by the same amount for every model."""
+    plain = f"pixelcnn-{name.partition('-')[2]}"
+    assert abs(beyond_the_record(name)) < 0.06
+    assert beyond_the_record(name) == pytest.approx(beyond_the_record(plain), abs=0.01)
 
 
 def test_later_models_are_better_than_the_plain_one():
