@@ -99,7 +99,7 @@ def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 2
 
     def picture(image: int, row: int, column: int) -> Figure:
         heads = [(block, head) for block in range(len(maps)) for head in range(maps[block].shape[1])]
-        figure, axes = subplots(1, len(heads), size=(2.6 * len(heads), 3), squeeze=False)
+        figure, axes = subplots(1, len(heads), size=(2.6 * len(heads), 3.3), squeeze=False)
         for axis, (block, head) in zip(axes.flat, heads, strict=True):
             weights = maps[block][image, head, row * width + column]
             title = f"block {block + 1}, head {head + 1}\nstart token: {float(weights[0]):.0%}"
