@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument("--blocks", type=int, help="number of residual blocks")
     network.add_argument("--dropout", type=float, help="probability of dropping a feature in training")
     network.add_argument("--conditional", action="store_true", help="condition on the class labels")
+    network.add_argument("--softmax", action="store_true", help="attention: a softmax in place of the mixture")
     _add_data(train)
     how = train.add_argument_group("training")
     how.add_argument("--epochs", type=int, required=True)
@@ -109,6 +110,10 @@ def _load_weights(name: str) -> AutoregressiveModel:
 def _train(options: argparse.Namespace) -> int:
     images = load_images(options.data, options.root, fallback=False)
     network = {name: value for name in ("hidden", "blocks", "dropout") if (value := getattr(options, name)) is not None}
+    if options.softmax:
+        if options.model != "attention":
+            raise ValueError(f"--softmax was given with --model {options.model}: only attention has both heads.")
+        network["components"] = None
     torch.manual_seed(options.seed)
     model = MODELS[options.model](
         levels=images.levels,

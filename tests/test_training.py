@@ -530,6 +530,15 @@ def test_the_command_line_draws_a_row_of_each_class(tmp_path):
     assert (width, height) == (3 * (3 * 30 + 2), 3 * (2 * 30 + 2))
 
 
+def test_the_command_line_trains_attention_with_a_softmax(tmp_path):
+    words = ["--data", "digits", "--model", "attention", "--softmax", "--hidden", 4, "--blocks", 1, "--epochs", 1]
+    words += ["--batch-size", 1000, "--seconds", 0.1, "--device", "cpu", "--folder", tmp_path / "run"]
+    assert command("train", *words) == 0
+    model = ph.PixelSNAIL.from_pretrained(tmp_path / "run" / "best")
+    assert model.settings["components"] is None
+    assert model(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).shape == (1, 256, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -542,6 +551,7 @@ def test_the_command_line_draws_a_row_of_each_class(tmp_path):
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--seconds", "0"], "seconds is 0"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--shift", "28"], "most is 28"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--shift", "-1"], "most is -1"),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--softmax"], "only attention"),
         (["sample", "pixelcnn-digits", "--out", "x.png", "--device", "foo"], "device is 'foo'"),
         (["sample", "gated-digits", "--out", "x.png"], "label is missing"),
         (["sample", "gated-digits", "--out", "x.png", "--count", "5", "--label", "0", "1"], "count is 5 for 2 classes"),
