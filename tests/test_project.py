@@ -1,6 +1,6 @@
 """The project's files agree with each other, and its tools do what the Makefile promises."""
 
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -351,10 +351,28 @@ def test_ci_gives_the_tests_a_copy_of_the_data_sets(tmp_path, with_datasets):
         assert not Path(folder).exists()  # and cleaned up
 
 
-def test_readme_shows_the_table_of_the_sampling_benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "benchmarks" / "sampling.py")
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    record = json.loads((ROOT / "benchmarks" / "sampling.json").read_text(encoding="utf-8"))
+def benchmark_and_record(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    record = (ROOT / "benchmarks" / f"{name}.json").read_text(encoding="utf-8")
+    return importlib.import_module(name), json.loads(record)
+
+
+@pytest.mark.parametrize("name", ["sampling", "compare"])
+def test_readme_shows_the_table_of_the_benchmark(name, monkeypatch):
+    benchmark, record = benchmark_and_record(name, monkeypatch)
     begin, end = benchmark.MARKS
     assert begin + benchmark.table(record) + end in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_comparison_is_of_the_models_that_its_commands_train(monkeypatch):
+    benchmark, record = benchmark_and_record("compare", monkeypatch)
+    assert list(record["models"]) == list(benchmark.MODELS)
+    assert record["training"] == benchmark.TRAINING
+    for name, row in record["models"].items():
+        assert row["command"] == f"python benchmarks/compare.py {name}"
+        model = benchmark.build(name)
+        assert row["class"] == type(model).__name__
+        assert row["parameters"] == sum(weight.numel() for weight in model.parameters())
+        assert row["network_evaluations"] == benchmark.turns(model)
+        assert row["network_evaluations_of_plain_loop"] == benchmark.turns_of_plain_loop(model)
+        assert abs(row["training_seconds"] - 60 * benchmark.MINUTES) < 60
