@@ -7,10 +7,11 @@
 
 Each model, without classes and at the size of its shipped weights, learns Fashion-MNIST for twenty minutes
 on one CPU core with the same settings, its schedule ending with the time, and is scored once on the 10,000
-test images. Checkpoints go to runs/compare until then: start it again and it goes on where it stopped. Then all models
-take turns: a training step with 16 images, one forward pass over 64 images, and drawing 64 images by their
-fastest exact method. (What the plain loop takes for them is that pass times the number of its turns.) Seconds
-mean something only beside each other, from one run on an idle machine. Also writes compare.png and README's table.
+test images. Until then checkpoints are in runs/compare: start it again and it goes on where it stopped. Then
+all models take turns: a training step with 16 images, one forward pass over 64 images, and drawing 64 images
+by their fastest exact method. (What the plain loop takes for them is that pass times the number of its
+turns.) Seconds mean something only beside each other, from one run on an idle machine. Also writes
+compare.png and README's table.
 """
 
 import argparse
