@@ -7,29 +7,33 @@ exercises, with the libraries that they need, load when they are first used.
 import importlib
 from typing import Any
 
-from . import data, distributions, layers, models, probes, sampling, training
+from . import data, distributions, grids, hardware, layers, models, probes, rewriting, sampling, scoring, training
 from .data import DataError, Images, load_images
-from .layers import DownRightShiftedConv2d, DownShiftedConv2d, GatedBlock, MaskedConv2d, ResidualBlock
+from .errors import CausalityError, ModelError
+from .grids import image_grid
+from .hardware import default_device
+from .layers import DownRightShiftedConv2d, DownShiftedConv2d, MaskedConv2d
 from .models import (
+    GatedBlock,
     GatedPixelCNN,
     MultiscalePixelCNN,
     PixelCNN,
     PixelCNNPlusPlus,
     PixelSNAIL,
+    ResidualBlock,
     list_pretrained,
     load_pretrained,
 )
 from .probes import (
-    CausalityError,
     blind_spot,
     check_causal,
     effective_receptive_field,
     nearest_neighbours,
     receptive_field,
-    total_probability,
 )
-from .sampling import image_grid, sample
-from .training import History, bits_per_dim, default_device, evaluate, fit
+from .sampling import sample
+from .scoring import bits_per_dim, check_model, evaluate, total_probability
+from .training import History, fit
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,6 +46,7 @@ __all__ = [
     "History",
     "Images",
     "MaskedConv2d",
+    "ModelError",
     "MultiscalePixelCNN",
     "PixelCNN",
     "PixelCNNPlusPlus",
@@ -50,6 +55,7 @@ __all__ = [
     "bits_per_dim",
     "blind_spot",
     "check_causal",
+    "check_model",
     "data",
     "default_device",
     "distributions",
@@ -57,6 +63,8 @@ __all__ = [
     "evaluate",
     "exercises",
     "fit",
+    "grids",
+    "hardware",
     "image_grid",
     "layers",
     "list_pretrained",
@@ -67,8 +75,10 @@ __all__ = [
     "plots",
     "probes",
     "receptive_field",
+    "rewriting",
     "sample",
     "sampling",
+    "scoring",
     "total_probability",
     "training",
     "widgets",

@@ -1,4 +1,4 @@
-"""The command line: `python -m pixelhelpers train | evaluate | sample`."""
+"""The command line, `python -m pixelhelpers train | evaluate | sample`: `main`."""
 
 import argparse
 import functools
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from . import data, load_images, load_pretrained, models, sampling, training
-from .data import DataError
-from .models.base import AutoregressiveModel, list_pretrained, write_atomically
+from . import data, grids, hardware, models, sampling, scoring, training
+from .errors import DataError
+from .files import write_atomically
+from .models.base import AutoregressiveModel
 
 MODELS = {
     "attention": models.PixelSNAIL,
@@ -40,75 +41,88 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+DATA = {
+    "--data": {"default": "fashion-mnist", "help": "fashion-mnist, mnist, cifar10 or digits"},
+    "--root": {"help": "folder of the data sets"},
+}
+WEIGHTS = {"weights": {"help": f"a folder, or one of: {', '.join(models.list_pretrained())}"}}
+DEVICE = {"--device": {"help": "cuda, mps or cpu; by default the best there is"}}
+NETWORK = {
+    "--hidden": {"type": int, "help": "number of features"},
+    "--blocks": {"type": int, "help": "number of residual blocks"},
+    "--dropout": {"type": float, "help": "probability of dropping a feature in training"},
+    "--conditional": {"action": "store_true", "help": "condition on the class labels"},
+    "--softmax": {"action": "store_true", "help": "attention: a softmax in place of the mixture"},
+}
+TRAINING = {
+    "--epochs": {"type": int, "required": True},
+    "--batch-size": {"type": int, "default": 32},
+    "--lr": {"type": float, "default": 1e-3, "help": "highest learning rate"},
+    "--weight-decay": {"type": float, "default": 0.0},
+    "--clip": {"type": float, "default": 1.0, "help": "largest norm of the gradient"},
+    "--ema": {"type": float, "default": 0.999, "help": "decay of the weights' moving average"},
+    "--patience": {"type": int, "help": "epochs without improvement before stopping"},
+    "--seconds": {"type": float, "help": "stop after this much training time"},
+    "--shift": {"type": int, "default": 0, "help": "shift training images at random, by at most so many pixels"},
+    "--seed": {"type": int, "default": 0},
+    **DEVICE,
+    "--precision": {"choices": hardware.PRECISIONS, "help": "by default mixed where that is faster"},
+    "--compile": {"action": "store_true", "help": "use torch.compile"},
+    "--tensorboard": {"action": "store_true", "help": "log to the folder's tensorboard/"},
+}
+SAMPLING = {
+    "--out": {"required": True, "help": "the PNG file to write"},
+    "--count": {"type": int, "default": 16},
+    "--label": {"type": int, "nargs": "+", "help": "class or classes, for weights with classes: a row each"},
+    "--method": {"default": "auto", "choices": sampling.METHODS},
+    "--temperature": {"type": float, "default": 1.0},
+    "--top-p": {"type": float},
+    "--greedy": {"action": "store_true"},
+    "--seed": {"type": int, "default": 0},
+    **DEVICE,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pixelhelpers", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     train = commands.add_parser("train", help="train a model and write its weights and record")
     train.set_defaults(run=_train)
-    train.add_argument("--model", choices=sorted(MODELS), default="pixelcnn")
-    train.add_argument("--folder", required=True, help="where checkpoints and the record go")
-    train.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
-    network = train.add_argument_group("network")
-    network.add_argument("--hidden", type=int, help="number of features")
-    network.add_argument("--blocks", type=int, help="number of residual blocks")
-    network.add_argument("--dropout", type=float, help="probability of dropping a feature in training")
-    network.add_argument("--conditional", action="store_true", help="condition on the class labels")
-    network.add_argument("--softmax", action="store_true", help="attention: a softmax in place of the mixture")
-    _add_data(train)
-    how = train.add_argument_group("training")
-    how.add_argument("--epochs", type=int, required=True)
-    how.add_argument("--batch-size", type=int, default=32)
-    how.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
-    how.add_argument("--weight-decay", type=float, default=0.0)
-    how.add_argument("--clip", type=float, default=1.0, help="largest norm of the gradient")
-    how.add_argument("--ema", type=float, default=0.999, help="decay of the weights' moving average")
-    how.add_argument("--patience", type=int, help="epochs without improvement before stopping")
-    how.add_argument("--seconds", type=float, help="stop after this much training time")
-    how.add_argument("--shift", type=int, default=0, help="shift training images at random, by at most so many pixels")
-    how.add_argument("--seed", type=int, default=0)
-    how.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
-    how.add_argument("--precision", choices=training.PRECISIONS, help="by default mixed where that is faster")
-    how.add_argument("--compile", action="store_true", help="use torch.compile")
-    how.add_argument("--tensorboard", action="store_true", help="log to the folder's tensorboard/")
+    which = {
+        "--model": {"choices": sorted(MODELS), "default": "pixelcnn"},
+        "--folder": {"required": True, "help": "where checkpoints and the record go"},
+        "--resume": {"action": "store_true", "help": "go on from the folder's last checkpoint"},
+    }
+    _add(train, which, network=NETWORK, data=DATA, training=TRAINING)
 
     evaluate = commands.add_parser("evaluate", help="score weights in bits per dimension")
     evaluate.set_defaults(run=_evaluate)
-    _add_weights(evaluate)
-    _add_data(evaluate)
-    evaluate.add_argument("--split", choices=("train", "valid", "test"), default="valid")
+    split = {"--split": {"choices": ("train", "valid", "test"), "default": "valid"}}
+    _add(evaluate, WEIGHTS | split, data=DATA)
 
     sample = commands.add_parser("sample", help="draw images into a PNG file")
     sample.set_defaults(run=_sample)
-    _add_weights(sample)
-    sample.add_argument("--out", required=True, help="the PNG file to write")
-    sample.add_argument("--count", type=int, default=16)
-    sample.add_argument("--label", type=int, nargs="+", help="class or classes, for weights with classes: a row each")
-    sample.add_argument("--method", default="auto", choices=sampling.METHODS)
-    sample.add_argument("--temperature", type=float, default=1.0)
-    sample.add_argument("--top-p", type=float)
-    sample.add_argument("--greedy", action="store_true")
-    sample.add_argument("--seed", type=int, default=0)
-    sample.add_argument("--device", help="cuda, mps or cpu; by default the best there is")
+    _add(sample, WEIGHTS | SAMPLING)
     return parser
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument("--data", default="fashion-mnist", help="fashion-mnist, mnist, cifar10 or digits")
-    group.add_argument("--root", help="folder of the data sets")
-
-
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", help=f"a folder, or one of: {', '.join(list_pretrained())}")
+def _add(parser: argparse.ArgumentParser, options: dict[str, dict], **groups: dict[str, dict]) -> None:
+    """Gives a command its options, first those of its own, then groups with a title."""
+    for name, settings in options.items():
+        parser.add_argument(name, **settings)
+    for title, options_of_group in groups.items():
+        _add(parser.add_argument_group(title), options_of_group)
 
 
 def _load_weights(name: str) -> AutoregressiveModel:
-    return load_pretrained(name) if name in list_pretrained() else AutoregressiveModel.from_pretrained(name)
+    return (
+        models.load_pretrained(name) if name in models.list_pretrained() else AutoregressiveModel.from_pretrained(name)
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
-    images = load_images(options.data, options.root, fallback=False)
+    images = data.load_images(options.data, options.root, fallback=False)
     network = {name: value for name in ("hidden", "blocks", "dropout") if (value := getattr(options, name)) is not None}
     if options.softmax:
         if options.model != "attention":
@@ -133,7 +147,7 @@ def _train(options: argparse.Namespace) -> int:
         return 130
     best = Path(options.folder) / "best"
     model.save_pretrained(best)
-    test = training.evaluate(model, images.test, images.test_labels)
+    test = scoring.evaluate(model, images.test, images.test_labels)
     words = [word for word in sys.argv[1:] if word != "--resume"]
     card = {
         "data": images.name,
@@ -145,7 +159,7 @@ def _train(options: argparse.Namespace) -> int:
         "test_bits_per_dim": test,
         "wall_clock_seconds": history[-1]["seconds"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
-        f"{options.device or training.default_device()}, PyTorch {torch.__version__}",
+        f"{options.device or hardware.default_device()}, PyTorch {torch.__version__}",
     }
     write_atomically(best / "card.json", (json.dumps(card, indent=2) + "\n").encode())
     print(f"test: {test:.4f} bits/dim; weights and record are in {best}")
@@ -153,10 +167,10 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    model = _load_weights(options.weights).to(training.default_device())
-    images = load_images(options.data, options.root, fallback=False)
+    model = _load_weights(options.weights).to(hardware.default_device())
+    images = data.load_images(options.data, options.root, fallback=False)
     part, labels = getattr(images, options.split), getattr(images, f"{options.split}_labels")
-    score = training.evaluate(model, part, labels)
+    score = scoring.evaluate(model, part, labels)
     print(f"{options.weights} on {len(part)} {options.split} images of {images.name}: {score:.4f} bits/dim")
     return 0
 
@@ -165,7 +179,7 @@ def _sample(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
         raise ValueError(f"out is {options.out}: give a name that ends in .png, in a folder that exists.")
-    model = _load_weights(options.weights).to(training.present_device(options.device))
+    model = _load_weights(options.weights).to(hardware.present_device(options.device))
     label, columns = None, 8
     if options.label is not None:
         columns, rest = divmod(options.count, len(options.label))
@@ -183,7 +197,7 @@ def _sample(options: argparse.Namespace) -> int:
         label=label,
         seed=options.seed,
     )
-    sampling.save_grid(images, options.out, columns, model.levels)
+    grids.save_grid(images, options.out, columns, model.levels)
     print(f"{options.count} images are in {options.out}")
     return 0
 

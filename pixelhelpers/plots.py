@@ -13,6 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .grids import image_grid
+from .sampling import sample
+
 # Okabe and Ito's palette, told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
     "#0072B2",
@@ -86,10 +89,15 @@ def show(picture: Figure | bytes, alt: str) -> None:
     """
     from IPython.display import display
 
-    kind = "image/gif" if isinstance(picture, bytes) else "image/png"
-    content = picture if isinstance(picture, bytes) else png(picture)
-    data = {kind: base64.b64encode(content).decode(), "text/plain": f"[{alt}]"}
-    display(data, raw=True, metadata={kind: {"alt": alt}})
+    data, metadata = _with_text(picture if isinstance(picture, bytes) else png(picture), alt)
+    display(data, raw=True, metadata=metadata)
+
+
+def _with_text(picture: bytes, alt: str) -> tuple[dict, dict]:
+    """What a notebook is to show, the bytes of a PNG or a GIF and a text, and its metadata."""
+    kind = "image/gif" if picture[:3] == b"GIF" else "image/png"
+    data = {kind: base64.b64encode(picture).decode(), "text/plain": f"[{alt}]"}
+    return data, {kind: {"alt": alt}}
 
 
 def images(
@@ -358,12 +366,7 @@ def painting(frames: Tensor, *, levels: int = 256, zoom: int = 6, seconds: float
         >>> painting(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))[:3]
         b'GIF'
     """
-    from torchvision.transforms.functional import to_pil_image
-
-    pictures = []
-    for frame in frames.float() / (levels - 1):
-        picture = to_pil_image((frame * 255).round().to(torch.uint8))
-        pictures.append(picture.resize((picture.width * zoom, picture.height * zoom), resample=0))
+    pictures = [_enlarged(frame, zoom) for frame in frames.float() / (levels - 1)]
     buffer = io.BytesIO()
     step = max(20, round(1000 * seconds / len(pictures)))
     durations = [step] * (len(pictures) - 1) + [1000]
@@ -373,18 +376,27 @@ def painting(frames: Tensor, *, levels: int = 256, zoom: int = 6, seconds: float
     return buffer.getvalue()
 
 
-def paint_live(model, count: int, alt: str, *, seed: int = 0, columns: int = 8, zoom: int = 3, **options) -> Tensor:
-    """Draws images as `sample` does and shows them in a notebook while they are painted, row by row.
+def _enlarged(picture: Tensor, zoom: int):
+    """A Pillow image of `[C, H, W]`, floats in [0, 1], with squares for pixels."""
+    from torchvision.transforms.functional import to_pil_image
 
-    Every row is one call of `sample` that is given the rows above it: an exact draw, too.
+    picture = to_pil_image((picture * 255).round().to(torch.uint8))
+    return picture.resize((picture.width * zoom, picture.height * zoom), resample=0)
+
+
+def paint_live(
+    model, count: int, alt: str, *, seed: int = 0, columns: int = 8, zoom: int = 3, frames: int = 28, **options
+) -> Tensor:
+    """Draws the very images of `sample` and shows them in a notebook while they are painted.
 
     Arguments:
         model: as in `sample`.
         count: number of images.
         alt: what there is to see in the end, in one sentence.
-        seed: same seed, same images (but others than those of `sample`).
+        seed: same seed, same images.
         columns: images per row of the picture.
         zoom: screen pixels per image pixel.
+        frames: about how many pictures to show on the way.
         options: further arguments of `sample`, such as `temperature`.
 
     Returns:
@@ -398,32 +410,20 @@ def paint_live(model, count: int, alt: str, *, seed: int = 0, columns: int = 8, 
     """
     from IPython import get_ipython
     from IPython.display import DisplayHandle
-    from torchvision.transforms.functional import to_pil_image
 
-    from .sampling import image_grid, sample
-
-    size = model.image_size
-    canvas = torch.zeros(count, model.image_channels, size, size, dtype=torch.uint8)
     handle = DisplayHandle() if get_ipython() else None  # outside a notebook nothing is shown
-    for row in range(size):
-        known = torch.arange(row + 1)[:, None].expand(-1, size) < row
-        canvas[:, :, : row + 1] = sample(
-            model,
-            count,
-            given=canvas[:, :, : row + 1],
-            known=known,
-            seed=seed * size + row,
-            progress=False,
-            **options,
-        )
-        picture = to_pil_image(image_grid(canvas, columns, model.levels))
-        buffer = io.BytesIO()
-        picture.resize((picture.width * zoom, picture.height * zoom), resample=0).save(buffer, "png")
-        data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": f"[{alt}]"}
-        shown = {"raw": True, "metadata": {"image/png": {"alt": alt}}}
-        if handle:
-            (handle.update if row else handle.display)(data, **shown)
-    return canvas
+    shown: list[float] = []  # the shares that were drawn
+
+    def paint(pictures: Tensor, drawn: Tensor) -> None:
+        share = float(drawn.float().mean())
+        if handle is not None and (share == 1 or share >= sum(shown[-1:]) + 1 / frames):
+            buffer = io.BytesIO()
+            _enlarged(image_grid(pictures, columns, model.levels), zoom).save(buffer, "png")
+            data, metadata = _with_text(buffer.getvalue(), alt)
+            (handle.update if shown else handle.display)(data, raw=True, metadata=metadata)
+            shown.append(share)
+
+    return sample(model, count, seed=seed, progress=False, on_step=paint, **options)
 
 
 def _grid_lines(axis, rows: int, columns: int) -> None:

@@ -1,23 +1,23 @@
-"""Drawing images from a model, one value after the other, exactly.
+"""Drawing images from a model, one value after the other, exactly: `sample` draws images, `draw` one value.
 
 One uniform number per value is drawn first and turned into a level by the inverse of the conditional's
 cumulative distribution. So an image is a function of its numbers: whatever draws it, in whatever batch,
 gets the same one.
 """
 
-import json
 import math
-import os
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .models.base import AutoregressiveModel, OwnModule, as_model, evaluation_mode, unwrapped
-from .probes import CausalityError
+from .errors import CausalityError
+from .hardware import full_precision
+from .models.base import AutoregressiveModel, evaluation_mode, structure
+from .models.own import OwnModule, as_model, unwrapped
 from .progress import progress_bar
 
 METHODS = ("auto", "naive", "cropped", "cached", "fixed-point")
@@ -38,11 +38,12 @@ def sample(
     label: int | Tensor | None = None,
     seed: int | None = None,
     progress: bool = True,
+    on_step: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Draws images, value by value in the model's order, on the device where the model is.
 
     With `given` and `known`, images are completed: known values are kept, the others drawn. That is an
-    exact draw from p(unknown | known) when the known values come first in the model's order; a line says
+    exact draw from p(unknown | known) when the known values come first in the model's order; a warning says
     so when they do not, since a value cannot take later ones into account.
 
     Arguments:
@@ -64,6 +65,9 @@ def sample(
         seed: same seed, same images; image k depends on seed and k only. None takes one from PyTorch's
             global generator.
         progress: show a progress bar.
+        on_step: called after each turn with `(images, drawn)`: the images so far, uint8 `[count, C, H, W]`, and
+            which of their values will not change any more, bool of the same shape. Both are its own to keep. What it
+            raises ends the drawing.
 
     Returns:
         uint8 `[count, C, H, W]`, values in `[0, levels)`, on the CPU.
@@ -88,12 +92,16 @@ def sample(
     channels, (height, width) = _canvas_shape(model, shape, given)
     if not isinstance(model, AutoregressiveModel):
         model = as_model(model, levels=None, image_channels=channels, shape=(height, width))
-    run = _method(model, method, (channels, height, width))
+    run = chosen_method(model, method, (channels, height, width))
     canvas, kept = _start(count, (channels, height, width), given, known, model.levels)
     label = model.labels(label, count)
     _check_weights(model)
     if kept is not None and not _come_first(kept, model.order((channels, height, width))):
-        print("Known values that come later in the drawing order are ignored while earlier ones are drawn.")
+        warnings.warn(
+            "known values that come later in the drawing order are ignored while earlier ones are drawn: "
+            "only what is known before is taken into account.",
+            stacklevel=2,
+        )
     if seed is None:
         seed = int(torch.randint(2**62, ()))
     generator = torch.Generator().manual_seed(seed)
@@ -102,11 +110,19 @@ def sample(
     device = next(model.parameters(), canvas).device
     numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
     together = max(1, PIXELS // (height * width))
+    settled = torch.zeros_like(canvas, dtype=torch.bool) if kept is None else kept.clone()
+
+    def report(part: slice, x: Tensor, drawn: Tensor) -> None:
+        canvas[part] = x.cpu()
+        settled[part] |= drawn.cpu()
+        with torch.inference_mode(False):  # what is handed out is fit for any use
+            on_step(canvas.clone(), settled.clone())
+
     bar = progress_bar(canvas.numel(), "value", shown=progress, desc=f"{count} images", leave=False)
     try:
         # A learner's own module may keep tensors from one call to the next; those of inference mode cannot be trained.
         gradients_off = torch.no_grad() if isinstance(model, OwnModule) else torch.inference_mode()
-        with evaluation_mode(model), _full_precision(device), gradients_off:
+        with evaluation_mode(model), full_precision(device), gradients_off:
             for start in range(0, count, together):
                 part = slice(start, start + together)
                 job = _Job(
@@ -117,6 +133,7 @@ def sample(
                     uniform=uniform[part].to(numbers_on),
                     draw=partial(draw, temperature=temperature, top_p=top_p, greedy=greedy),
                     bar=bar,
+                    report=None if on_step is None else partial(report, part),
                 )
                 canvas[part] = run(job).cpu()
     finally:
@@ -180,46 +197,6 @@ def draw(
         _check_total(total)
     uniform = uniform.to(cdf).minimum(total.nextafter(cdf.new_zeros(())))
     return torch.searchsorted(cdf, uniform[..., None], right=True)[..., 0]
-
-
-def image_grid(images: Tensor, columns: int = 8, levels: int = 256) -> Tensor:
-    """Lays images out in a grid of floats in [0, 1], as torchvision and matplotlib show them.
-
-    Arguments:
-        images: integers `[N, C, H, W]`, values in `[0, levels)`.
-        columns: images per row.
-        levels: number of levels.
-
-    Returns:
-        float `[3, height, width]`, with a border of two pixels around each image.
-
-    Example:
-        >>> image_grid(torch.zeros(16, 1, 28, 28, dtype=torch.uint8)).shape
-        torch.Size([3, 62, 242])
-    """
-    from torchvision.utils import make_grid
-
-    return make_grid(images.float() / (levels - 1), nrow=columns, pad_value=0.5)
-
-
-def save_grid(images: Tensor, path: str | os.PathLike, columns: int = 8, levels: int = 256, zoom: int = 3) -> None:
-    """Writes images as one PNG file, enlarged without smoothing.
-
-    Arguments:
-        images: integers `[N, C, H, W]`, values in `[0, levels)`.
-        path: the file to write.
-        columns: images per row.
-        levels: number of levels.
-        zoom: screen pixels per image pixel, at least 1.
-
-    Example:
-        >>> import tempfile
-        >>> file = os.path.join(tempfile.mkdtemp(), "grid.png")
-        >>> save_grid(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), file)
-    """
-    from torchvision.utils import save_image
-
-    save_image(image_grid(images, columns, levels).repeat_interleave(zoom, 1).repeat_interleave(zoom, 2), path)
 
 
 # -- what happens inside ------------------------------------------------------------------------------
@@ -311,9 +288,10 @@ class _Job(NamedTuple):
     uniform: Tensor  # [N, C, H, W]
     draw: Callable[[Tensor, Tensor], Tensor]  # from probabilities and numbers to levels
     bar: Any
+    report: Callable[[Tensor, Tensor], None] | None  # takes the images so far, and which values are settled
 
 
-def _method(model: AutoregressiveModel, name: str, shape: tuple[int, int, int]) -> Callable[[_Job], Tensor]:
+def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, int]) -> Callable[[_Job], Tensor]:
     """The function that draws a job's images. All have the same result."""
     rank = model.order(shape)
     if name == "cropped" and (rank.amax((0, 2))[:-1] > rank.amin((0, 2))[1:]).any():
@@ -321,7 +299,7 @@ def _method(model: AutoregressiveModel, name: str, shape: tuple[int, int, int]) 
             f"{type(model).__name__} draws pixels below before all those above, so no rows can be cropped: "
             "give 'cached' or 'auto'."
         )
-    obstacle = _why_not_cached(model) if name in ("auto", "cached") else None
+    obstacle = why_not_cached(model) if name in ("auto", "cached") else None
     if name == "auto":
         name = "cached" if obstacle is None else "fixed-point"
     if name == "cached" and obstacle is not None:
@@ -329,34 +307,24 @@ def _method(model: AutoregressiveModel, name: str, shape: tuple[int, int, int]) 
     return {"naive": _naive, "cropped": _cropped, "cached": _cached, "fixed-point": _fixed_point}[name]
 
 
-def _why_not_cached(model: AutoregressiveModel) -> str | None:
+def why_not_cached(model: AutoregressiveModel) -> str | None:
     """What speaks against drawing with the model's stepper, which knows only what the class defines."""
     name = type(model).__name__
     if "stepper" not in vars(type(model)):  # an inherited one would step through the parent's model
         return f"{name} defines no stepper, so nothing can be cached"
     if any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in model.modules()):
         return f"a part of this {name} has a hook or a forward of its own, which a stepper would pass by"
-    if _structure(model) != _structure_as_built(type(model), json.dumps(model.settings, default=int)):
+    if structure(model) != model.built_of:
         return f"parts of this {name} were replaced, which its stepper does not know of"
     return None
 
 
-def _structure(model: nn.Module) -> list[tuple]:
-    return [(name, type(part), part.extra_repr()) for name, part in model.named_modules()]
-
-
-@lru_cache(maxsize=32)
-def _structure_as_built(kind: type[AutoregressiveModel], settings: str) -> list[tuple]:
-    with torch.random.fork_rng(devices=[]):
-        return _structure(kind(**json.loads(settings)))
-
-
 def _naive(job: _Job, cropped: bool = False) -> Tensor:
     """One forward pass per group of values that are drawn together."""
-    x = job.x
+    x, order = job.x, job.model.order(job.x.shape[1:])
     to_draw = torch.ones_like(x[0], dtype=torch.bool) if job.known is None else ~job.known.all(0)
     to_draw = to_draw.tolist()
-    for rows, columns, channels in _groups(job.model.order(x.shape[1:])):
+    for rows, columns, channels in _groups(order):
         job.bar.update(len(x) * len(rows))
         if not any(to_draw[c][h][w] for h, w, c in zip(rows, columns, channels, strict=True)):
             continue
@@ -368,6 +336,8 @@ def _naive(job: _Job, cropped: bool = False) -> Tensor:
             pmf = job.model.predict(seen, job.label).pmf()[at]
         drawn = _keep(job.draw(pmf, job.uniform[at]), x[at], None if job.known is None else job.known[at])
         x[at] = drawn.to(x)
+        if job.report:
+            job.report(x, order <= order[channels[0], rows[0], columns[0]])
     return x
 
 
@@ -378,17 +348,21 @@ def _cropped(job: _Job) -> Tensor:
 def _cached(job: _Job) -> Tensor:
     """One step per front of values: each layer computes what is new and finds the rest in its cache."""
     wave = job.model.fronts(len(job.x), job.x.shape[1:], like=next(job.model.parameters()))
-    predict, put = job.model.stepper(wave, job.label)
+    step = job.model.stepper(wave, job.label)
     x, uniform = wave.by_front(job.x), wave.by_front(job.uniform)
     known = None if job.known is None else wave.by_front(job.known)
+    settled = torch.zeros_like(x, dtype=torch.bool)
     for front in wave:
         at = (front.channel, front.pixels)
         values = x[at]
-        drawn = job.draw(predict(front).pmf(), uniform[at].flatten()).view_as(values)
+        drawn = job.draw(step.predict(front).pmf(), uniform[at].flatten()).view_as(values)
         drawn = _keep(drawn, values, None if known is None else known[at])
         values.copy_(drawn)
-        put(front, drawn.flatten())
+        step.put(front, drawn.flatten())
         job.bar.update(front.size)
+        if job.report:
+            settled[at] = True
+            job.report(wave.by_image(x), wave.by_image(settled))
     return wave.by_image(x)
 
 
@@ -419,8 +393,12 @@ def _fixed_point(job: _Job) -> Tensor:
             images = images[moving]
             first = order[:, top:][moved.any(0)].min()  # whatever comes before it has settled
             top = int((order >= first).any(0).any(1).nonzero()[0])
+            if job.report:
+                job.report(x, (order < first) | ~torch.isin(every, images).view(-1, 1, 1, 1))
         elif images is every and top == 0:
             job.bar.update(x.numel() - job.bar.n)
+            if job.report:
+                job.report(x, torch.ones_like(x, dtype=torch.bool))
             return x
         else:
             images, top = every, 0
@@ -442,18 +420,3 @@ def _groups(order: Tensor) -> Iterator[tuple[list[int], list[int], list[int]]]:
     for group in at.split(ranks.unique_consecutive(return_counts=True)[1].tolist()):
         channels, rows, columns = torch.unravel_index(group, order.shape)
         yield rows.tolist(), columns.tolist(), channels.tolist()
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Switches autocast and the short formats that stand in for float32 (TF32, bfloat16) off."""
-    matmul = torch.get_float32_matmul_precision()
-    convolution = torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolution

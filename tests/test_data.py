@@ -28,8 +28,8 @@ import pytest
 import torch
 from torchvision import datasets
 
-from pixelhelpers import data
-from pixelhelpers.data import DataError, load_images
+from pixelhelpers.data import DataError, load_images, random_shift
+from pixelhelpers.data import published as data
 
 REPO = Path(__file__).resolve().parents[1]
 REAL = os.environ.get("PIXELHELPERS_DATA")
@@ -335,10 +335,10 @@ def test_equal_digits_make_equal_bytes(tmp_path):
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """The module as a wheel lays it out, with no checkout around it; gives its digits' path."""
-    module = tmp_path / "site-packages" / "pixelhelpers" / "data.py"
-    (module.parent / "data_files").mkdir(parents=True)
-    monkeypatch.setattr(data, "__file__", str(module))
-    return Path(shutil.copy(REPO / "data" / "digits.npz", module.parent / "data_files"))
+    package = tmp_path / "site-packages" / "pixelhelpers"
+    (package / "data_files").mkdir(parents=True)
+    monkeypatch.setattr(data, "_PACKAGE", package)
+    return Path(shutil.copy(REPO / "data" / "digits.npz", package / "data_files"))
 
 
 def test_an_installed_package_finds_its_digits(installed):
@@ -383,7 +383,7 @@ def folder_named_in_error(**arguments):
 def test_root_is_the_argument_then_the_variable_then_the_checkout(tmp_path, monkeypatch):
     checkout = tmp_path / "checkout"
     put(checkout, {"data/digits.npz": (REPO / "data" / "digits.npz").read_bytes()})
-    monkeypatch.setattr(data, "__file__", str(checkout / "pixelhelpers" / "data.py"))
+    monkeypatch.setattr(data, "_PACKAGE", checkout / "pixelhelpers")
     assert str(checkout / "data") in folder_named_in_error()
     monkeypatch.setenv("PIXELHELPERS_DATA", str(tmp_path / "variable"))
     assert str(tmp_path / "variable") in folder_named_in_error()
@@ -613,7 +613,8 @@ def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(fashion, serve
     server.answer = stalled
     script = f"""
 from torchvision.datasets import FashionMNIST
-from pixelhelpers import data
+from pixelhelpers.data import published as data
+from pixelhelpers.data import random_shift
 FashionMNIST.mirrors = [{server.url!r}]
 data.load_images("fashion-mnist", root={str(tmp_path)!r})
 """
@@ -653,7 +654,7 @@ def test_random_shift_moves_whole_images_by_every_shift_as_often():
     dot = torch.zeros(9000, 2, 7, 6, dtype=torch.uint8)
     dot[:, 0, 3, 2], dot[:, 1, 4, 3] = 200, 7
     torch.manual_seed(0)
-    shifted = data.random_shift(dot, most=1)
+    shifted = random_shift(dot, most=1)
     assert shifted.shape == dot.shape and shifted.dtype == dot.dtype and shifted.is_contiguous()
     places = {}
     for first, second in zip((shifted[:, 0] == 200).nonzero(), (shifted[:, 1] == 7).nonzero(), strict=True):
@@ -667,7 +668,7 @@ def test_random_shift_moves_whole_images_by_every_shift_as_often():
 def test_random_shift_fills_with_zeros_and_loses_what_leaves():
     ones = torch.ones(500, 1, 4, 5, dtype=torch.int64)
     torch.manual_seed(0)
-    shifted = data.random_shift(ones, most=2)
+    shifted = random_shift(ones, most=2)
     sums = set(shifted.sum((1, 2, 3)).tolist())
     assert sums == {(4 - down) * (5 - right) for down in range(3) for right in range(3)}
     assert torch.equal(ones, torch.ones_like(ones))
@@ -675,19 +676,19 @@ def test_random_shift_fills_with_zeros_and_loses_what_leaves():
 
 def test_random_shift_by_nothing_is_a_copy_and_the_seed_decides():
     images = load_images("digits").train[:50]
-    copied = data.random_shift(images, most=0)
+    copied = random_shift(images, most=0)
     assert torch.equal(copied, images) and copied.data_ptr() != images.data_ptr()
     shifts = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        shifts.append(data.random_shift(images))
+        shifts.append(random_shift(images))
     assert torch.equal(shifts[0], shifts[1]) and not torch.equal(shifts[0], shifts[2])
 
 
 @pytest.mark.parametrize(("shape", "most"), [((1, 28, 28), 1), ((2, 1, 28, 28), -1), ((2, 1, 28, 5), 5)])
 def test_random_shift_refuses_what_it_cannot_shift(shape, most):
     with pytest.raises(ValueError, match="give"):
-        data.random_shift(torch.zeros(shape, dtype=torch.uint8), most)
+        random_shift(torch.zeros(shape, dtype=torch.uint8), most)
 
 
 def test_torchvision_is_imported_on_first_use_only():

@@ -100,7 +100,7 @@ def test_the_rule_is_the_one_of_fit():
         def forward(self, x):
             return self.bias.view(1, 4, 1, 1).expand(len(x), 4, *x.shape[2:])
 
-    from pixelhelpers.training import _Trainer
+    from pixelhelpers.training.loop import _Trainer
 
     tiny = ph.Images(
         **{part: digits.train[:8, :, :4, :4] // 64 for part in ("train", "valid", "test")},

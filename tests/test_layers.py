@@ -16,20 +16,17 @@ from pixelhelpers.layers import (
     DownRightShiftedConvTranspose2d,
     DownShiftedConv2d,
     DownShiftedConvTranspose2d,
-    GatedBlock,
     MaskedConv2d,
-    ResidualBlock,
-    ShiftedPair,
+    RowStep,
     channel_groups,
-    gate,
     raster_mask,
-    rewritten,
     shift_down,
     shift_right,
-    to_masked,
-    to_shifted,
 )
-from pixelhelpers.wavefront import Wavefront
+from pixelhelpers.models.gated import GatedBlock, gate
+from pixelhelpers.models.pixelcnn import ResidualBlock
+from pixelhelpers.rewriting import ShiftedPair, rewritten, to_masked, to_shifted
+from pixelhelpers.stepping import Wavefront
 
 
 def mask_by_definition(mask_type, inputs, outputs, size, channels):
@@ -233,7 +230,7 @@ def test_a_down_shifted_convolution_sees_its_row_and_those_above_on_both_sides(r
 def test_a_down_shifted_convolution_steps_row_by_row(rows, columns):
     torch.manual_seed(0)
     layer, x = DownShiftedConv2d(3, 4, (rows, columns)).double(), torch.randn(2, 3, 6, 5).double()
-    step = layer.stepper()
+    step = RowStep(layer)
     stepped = torch.cat([step(row) for row in x.split(1, 2)], 2)
     torch.testing.assert_close(stepped, layer(x), rtol=1e-12, atol=1e-12)
 
@@ -312,7 +309,7 @@ def test_stride_two_is_every_second_output_and_steps_to_it(kind, size, height, w
     strided.load_state_dict(plain.state_dict())
     torch.testing.assert_close(strided(x), plain(x)[:, :, ::2, ::2], rtol=1e-12, atol=1e-12)
     if kind is DownShiftedConv2d:
-        step = strided.stepper()
+        step = RowStep(strided)
         rows = [step(row) for row in x.split(1, 2)]
         assert [row is None for row in rows] == [number % 2 == 1 for number in range(height)]
         torch.testing.assert_close(torch.cat(rows[::2], 2), strided(x), rtol=1e-12, atol=1e-12)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import pixelhelpers as ph
-from pixelhelpers import layers
-from pixelhelpers.models.base import PRETRAINED
+from pixelhelpers import rewriting
+from pixelhelpers.models.pretrained import PRETRAINED
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 NAMES = ph.list_pretrained()
@@ -119,8 +119,8 @@ def test_a_shipped_model_after_the_plain_one_is_causal_and_has_no_blind_spot(nam
 @pytest.mark.parametrize("name", ["plusplus-fashion-mnist", "plusplus-digits"])
 def test_a_shipped_plusplus_model_may_as_well_be_masked(name):
     shifted = ph.load_pretrained(name).double()
-    masked = layers.rewritten(shifted, layers.SHIFTED, layers.to_masked)
-    assert not any(isinstance(part, layers.SHIFTED) for part in masked.modules())
+    masked = rewriting.rewritten(shifted, rewriting.SHIFTED, rewriting.to_masked)
+    assert not any(isinstance(part, rewriting.SHIFTED) for part in masked.modules())
     images, label = ph.load_images("digits").test[:4], torch.arange(4)
     torch.testing.assert_close(masked.log_prob(images, label), shifted.log_prob(images, label), rtol=1e-12, atol=0)
 

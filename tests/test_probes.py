@@ -9,18 +9,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pixelhelpers import probes
-from pixelhelpers.layers import MaskedConv2d, ResidualBlock, raster_mask
-from pixelhelpers.models import GatedPixelCNN, PixelCNN
+from pixelhelpers import total_probability
+from pixelhelpers.layers import MaskedConv2d, raster_mask
+from pixelhelpers.models import GatedPixelCNN, PixelCNN, ResidualBlock
 from pixelhelpers.probes import (
     CausalityError,
     blind_spot,
     check_causal,
     effective_receptive_field,
     nearest_neighbours,
+    neighbours,
     reached_window,
     receptive_field,
-    total_probability,
 )
 
 SHAPE = (1, 6, 6)
@@ -719,8 +719,8 @@ def test_equal_images_keep_their_order_and_chunks_do_not_matter(monkeypatch):
     whole = nearest_neighbours(images, among, count=9)
     assert (whole.indices[:, :6] == whole.indices[:, :1] + torch.arange(0, 30, 5)).all()
     for chunk, product in ((1, 1), (2, 4), (64, 7)):
-        monkeypatch.setattr(probes, "CHUNK", chunk)
-        monkeypatch.setattr(probes, "PER_PRODUCT", product)
+        monkeypatch.setattr(neighbours, "CHUNK", chunk)
+        monkeypatch.setattr(neighbours, "PER_PRODUCT", product)
         parts = nearest_neighbours(images, among, count=9)
         assert torch.equal(parts.indices, whole.indices) and torch.equal(parts.distances, whole.distances)
 
@@ -854,7 +854,7 @@ def by_small_changes(model, images, at, label=None, step=1e-4):
         own = None if label is None else label[k : k + 1].expand(2 * values)
         steps = step * torch.eye(values, dtype=torch.double).view(values, *image.shape)
         with torch.no_grad():
-            logits = model.logits_per_value(torch.cat([image + steps, image - steps]), own)[..., at[0], at[1], :]
+            logits = model.head.levels_last(model(torch.cat([image + steps, image - steps]), own))[..., at[0], at[1], :]
         true = image[:, at[0], at[1]].long()
         nats = logits.log_softmax(-1)[:, torch.arange(len(true)), true].sum(1)
         total += ((nats[:values] - nats[values:]) / (2 * step)).abs().view(image.shape).sum(0)

@@ -9,18 +9,12 @@ import torch
 from torch import nn
 
 import pixelhelpers as ph
+from pixelhelpers.models.base import AutoregressiveModel
+from pixelhelpers.models.heads import SoftmaxHead
 from pixelhelpers.sampling import draw
+from tests.register import MODELS, every_model
 
-KINDS = {
-    "PixelCNN": ph.PixelCNN,
-    "GatedPixelCNN": ph.GatedPixelCNN,
-    "PixelCNNPlusPlus": ph.PixelCNNPlusPlus,
-    "PixelSNAIL": ph.PixelSNAIL,
-    "PixelSNAIL, softmax": partial(ph.PixelSNAIL, components=None),
-}
-RASTER = pytest.mark.parametrize("kind", list(KINDS.values()), ids=list(KINDS))  # models that draw in raster order
-KINDS |= {"MultiscalePixelCNN": partial(ph.MultiscalePixelCNN, doublings=1)}
-MODELS = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+RASTER = pytest.mark.parametrize("kind", [kind for name, kind in MODELS.items() if name != "MultiscalePixelCNN"])
 
 
 def small(kind=ph.PixelCNN, levels=4, size=6, seed=0, **keywords):
@@ -122,7 +116,7 @@ def methods_of(model):
     return [name for name in METHODS if name != "cropped" or not isinstance(model, ph.MultiscalePixelCNN)]
 
 
-@MODELS
+@every_model
 @pytest.mark.parametrize("seed", range(20))
 def test_all_methods_give_equal_images_whatever_the_batch(kind, seed):
     model = small(kind, seed=seed, image_channels=1 + 2 * (seed % 2), classes=3 if seed % 3 == 0 else None)
@@ -134,7 +128,7 @@ def test_all_methods_give_equal_images_whatever_the_batch(kind, seed):
         assert torch.equal(naive[:1], first), method
 
 
-@MODELS
+@every_model
 @pytest.mark.parametrize(
     "keywords",
     [{"temperature": 0.4}, {"top_p": 0.7}, {"temperature": 1.7, "top_p": 0.9}, {"greedy": True}],
@@ -148,8 +142,9 @@ def test_all_methods_steer_alike(kind, keywords):
     assert not torch.equal(naive, sample(model, 3, seed=1))
 
 
-@MODELS
-def test_all_methods_complete_alike(kind, capsys):
+@every_model
+@pytest.mark.filterwarnings("ignore:known values that come later")
+def test_all_methods_complete_alike(kind):
     model = small(kind, levels=8, image_channels=3)
     given = torch.randint(0, 8, (3, 3, 6, 6), dtype=torch.uint8)
     for seed in range(4):
@@ -208,7 +203,7 @@ def test_in_single_precision_images_part_only_at_the_edge_of_a_level():
             assert (cdf - uniform[image, 0, row, column]).abs().min() < 1e-4
 
 
-@MODELS
+@every_model
 def test_cached_does_each_values_work_once(kind):
     """The multiply-adds of drawing an image are those of one forward pass over it."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -262,8 +257,10 @@ def test_fixed_point_takes_few_passes_and_never_more_than_there_are_values():
         hook.remove()
         return len(calls)
 
-    class Copy(ph.models.base.SoftmaxModel):
+    class Copy(AutoregressiveModel):
         """Each pixel equals its left neighbour, or the last of the row above: nothing can be guessed ahead."""
+
+        head = SoftmaxHead
 
         def __init__(self):
             super().__init__(levels=2, image_channels=1, image_size=4, classes=None)
@@ -299,7 +296,7 @@ def test_naive_costs_one_whole_forward_pass_per_value(channels):
     assert shapes == [(2, channels, 3, 4)] * (12 * channels)
 
 
-@MODELS
+@every_model
 def test_labels_reach_the_images_that_they_belong_to(kind):
     model = small(kind, classes=2)
     with torch.no_grad():
@@ -332,10 +329,57 @@ def test_sampling_ignores_autocast():
         assert torch.equal(plain, sample(model, 3, seed=2))
 
 
+# -- while it is drawn --------------------------------------------------------------------------------
+
+
+@every_model
+@pytest.mark.parametrize("channels", [1, 3])
+def test_on_step_is_told_of_every_turn_and_of_what_will_stay(kind, channels):
+    model = small(kind, image_channels=channels)
+    given = torch.randint(0, 4, (3, channels, 6, 6), dtype=torch.uint8)
+    known = torch.zeros(6, 6, dtype=torch.bool)
+    known[0, 0] = True
+    for keywords in ({}, {"given": given, "known": known}):
+        whole = sample(model, 3, seed=0, **keywords)
+        assert len(whole.unique()) > 1
+        for method in methods_of(model):
+            seen = []
+            images = sample(model, 3, seed=0, method=method, on_step=lambda *both: seen.append(both), **keywords)  # noqa: B023
+            assert torch.equal(images, whole)
+            assert torch.equal(seen[-1][0], whole) and seen[-1][1].all()
+            before = torch.zeros_like(seen[0][1])
+            for so_far, drawn in seen:
+                assert so_far.dtype == torch.uint8 and drawn.dtype == torch.bool and so_far.shape == drawn.shape
+                assert torch.equal(so_far[drawn], whole[drawn]) and (drawn >= before).all()
+                before = drawn
+            if method != "fixed-point":
+                assert len(seen) >= len(model.order((channels, 6, 6)).unique()) // 6
+
+
+def test_on_step_gives_tensors_to_keep_counts_in_chunks_and_can_end_the_drawing(monkeypatch):
+    model = small()
+    monkeypatch.setattr(ph.sampling, "PIXELS", 2 * 36)
+    seen = []
+    images = sample(model, 5, seed=0, on_step=lambda *both: seen.append(both))
+    assert all(so_far.shape == images.shape for so_far, _ in seen) and torch.equal(seen[-1][0], images)
+    model.log_prob(seen[0][0]).sum().backward()  # no inference tensors
+    seen[0][0].zero_()
+    assert torch.equal(seen[-1][0], images)
+
+    def enough(images, drawn):
+        raise StopIteration
+
+    model.train()
+    with pytest.raises(StopIteration):
+        sample(model, 2, on_step=enough)
+    assert model.training
+
+
 # -- completion ---------------------------------------------------------------------------------------
 
 
-def test_completion_never_touches_known_values(capsys):
+@pytest.mark.filterwarnings("ignore:known values that come later")
+def test_completion_never_touches_known_values():
     model = small(levels=8)
     given = torch.randint(0, 8, (3, 1, 5, 5), dtype=torch.uint8)
     for seed in range(5):
@@ -356,16 +400,16 @@ def test_completing_a_prefix_draws_from_the_true_conditional():
     assert torch.allclose(frequency.double(), probability / probability.sum(), atol=0.02)
 
 
-def test_known_values_later_in_the_order_are_said_to_be_ignored(capsys):
+def test_known_values_later_in_the_order_are_said_to_be_ignored(recwarn):
     model, known = small(), torch.zeros(5, 5, dtype=torch.bool)
     given = torch.zeros(1, 5, 5, dtype=torch.uint8)
     known[:2] = True
     sample(model, 1, given=given, known=known)
-    assert capsys.readouterr().out == ""
-    sample(model, 1, given=given, known=~known)
-    assert capsys.readouterr().out.count("\n") == 1
+    assert not recwarn.list
     free = sample(model, 1, seed=0, shape=(5, 5))
-    assert torch.equal(sample(model, 1, given=given, known=~known, seed=0)[:, :, :2], free[:, :, :2])
+    with pytest.warns(UserWarning, match="come later in the drawing order are ignored"):
+        completed = sample(model, 1, given=given, known=~known, seed=0)
+    assert torch.equal(completed[:, :, :2], free[:, :, :2])
 
 
 def test_known_values_cost_no_forward_pass():
@@ -438,7 +482,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 @needs_gpu
-@MODELS
+@every_model
 def test_gpu_and_cpu_draw_the_same_images(kind):
     model = small(kind, size=8)
     cpu = sample(model, 4, seed=0, method="naive")
@@ -448,17 +492,17 @@ def test_gpu_and_cpu_draw_the_same_images(kind):
 
 
 @needs_gpu
-@MODELS
+@every_model
 def test_a_gpu_is_never_waited_for_while_it_draws(kind):
     model = small(kind, size=8, classes=2).cuda()
     wave = model.fronts(3, (1, 8, 8), like=next(model.parameters()))
     uniform = wave.by_front(torch.rand(3, 1, 8, 8, dtype=torch.float64, device="cuda"))
     with torch.inference_mode():
-        predict, put = model.stepper(wave, model.labels(1, 3))
+        step = model.stepper(wave, model.labels(1, 3))
         torch.cuda.set_sync_debug_mode("error")
         try:
             for front in wave:
-                put(front, draw(predict(front).pmf(), uniform[0, front.pixels].flatten()))
+                step.put(front, draw(step.predict(front).pmf(), uniform[0, front.pixels].flatten()))
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

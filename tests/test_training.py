@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import pixelhelpers as ph
-from pixelhelpers import training
-from pixelhelpers.models import base
-from pixelhelpers.training import schedule
+from pixelhelpers import files
+from pixelhelpers.training import loop, schedule
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +281,7 @@ def test_a_cpu_trains_in_bfloat16_only_where_it_has_matrix_units(
     fit(small(), tiny, precision="no", folder=tmp_path / "told")
     assert settings_of_a_run(tmp_path / "default")["precision"] == expected
     assert settings_of_a_run(tmp_path / "told")["precision"] == "no"
-    assert ph.training.default_precision("mps") == "no"
+    assert ph.hardware.default_precision("mps") == "no"
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
@@ -367,9 +366,9 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(tiny, tmp_path)
             """
             import os, signal, sys, torch
             import pixelhelpers as ph
-            from pixelhelpers import training
+            from pixelhelpers.training import loop
 
-            training.SAVE_EVERY = 0.0  # after every step
+            loop.SAVE_EVERY = 0.0  # after every step
             images = ph.Images(**torch.load("images.pt"))
             torch.manual_seed(0)
             model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6, dropout=0.3)
@@ -410,7 +409,7 @@ def test_an_existing_checkpoint_is_neither_overwritten_nor_mixed_up(tiny, tmp_pa
         fit(small(), tiny, folder=tmp_path)
     with pytest.raises(ValueError, match=r"lr=0\.001, now lr=0\.5"):
         fit(small(), tiny, folder=tmp_path, resume=True, lr=0.5)
-    with pytest.raises(ValueError, match="model="):
+    with pytest.raises(ValueError, match="network="):
         fit(small(dropout=0.5), tiny, folder=tmp_path, resume=True)
     assert (tmp_path / "last.safetensors").read_bytes() == before
     assert len(fit(small(), tiny, folder=tmp_path, resume=True)) == 2  # nothing left to do
@@ -426,7 +425,7 @@ def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, tmp_path, monkeypatch):
     fit(small(), tiny, epochs=1, folder=tmp_path / "a")
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
     saves = []
 
     def full(descriptor):
@@ -434,7 +433,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, tmp_path, monkeypatc
         if len(saves) > 4:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(base.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         fit(small(), tiny, folder=tmp_path / "b")
     monkeypatch.undo()
@@ -647,7 +646,7 @@ def test_what_a_kill_left_of_a_checkpoint_is_removed(tiny, tmp_path):
 def test_an_interrupted_run_is_not_recorded_as_finished(tmp_path, monkeypatch):
     history = ph.History([{"epoch": 1, "step": 9, "train": 2.0, "valid": 2.0, "lr": 1e-3, "seconds": 1.0}])
     history.interrupted = True
-    monkeypatch.setattr(training, "fit", lambda *_, **__: history)
+    monkeypatch.setattr(ph.training, "fit", lambda *_, **__: history)
     words = ("train", "--folder", tmp_path / "run", "--data", "digits", "--epochs", 100, "--seconds", 50)
     assert command(*words) == 130
     assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ from torch import nn
 
 from pixelhelpers import MaskedConv2d, blind_spot, plots, receptive_field, widgets
 from pixelhelpers.layers import raster_mask
+from pixelhelpers.widgets import explorers
 
 
 def parts(box):
@@ -39,7 +40,7 @@ def test_the_mask_explorer_draws_every_setting():
 def test_what_the_mask_explorer_marks_as_seen_is_the_receptive_field(types, size):
     layers = [MaskedConv2d(kind, 1, 1, size) for kind in types]
     masks = [raster_mask(kind, 1, 1, size)[0, 0] for kind in types]
-    seen = widgets._seen(masks, (6, 5), (11, 13))
+    seen = explorers._seen(masks, (6, 5), (11, 13))
     assert torch.equal(seen, receptive_field(nn.Sequential(*layers), (6, 5), (1, 11, 13)))
 
 
@@ -59,7 +60,7 @@ def test_the_reach_explorer_counts_and_colours_what_is_seen_and_missed(sizes):
     kinds = "A" + "B" * (len(sizes) - 1)
     net = nn.Sequential(*(MaskedConv2d(kind, 1, 1, size) for kind, size in zip(kinds, sizes, strict=True)))
     seen, missed = receptive_field(net, (14, 14)), blind_spot(net, (14, 14))
-    axis = widgets._reach(sizes[0], sizes[-1], len(sizes)).axes[0]
+    axis = explorers._reach(sizes[0], sizes[-1], len(sizes)).axes[0]
     assert f"{int(seen.sum())} of 406 seen" in axis.get_title()
     assert f"{int(missed.sum())} more within reach and missed" in axis.get_title()
     drawn = torch.from_numpy(axis.images[0].get_array().data)

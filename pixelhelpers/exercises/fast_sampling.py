@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..wavefront import Wavefront
+from ..stepping import Wavefront
 from .verdict import Mistake, ask, exercise
 
 

@@ -1,18 +1,20 @@
-"""One file per paper; `base` holds what the models share."""
+"""The models, one file a paper: `PixelCNN` and its successors, and the weights that come with the package."""
 
 from .attention import PixelSNAIL
-from .base import list_pretrained, load_pretrained
-from .gated import GatedPixelCNN
+from .gated import GatedBlock, GatedPixelCNN
 from .multiscale import MultiscalePixelCNN
-from .pixelcnn import PixelCNN
+from .pixelcnn import PixelCNN, ResidualBlock
 from .plusplus import PixelCNNPlusPlus
+from .pretrained import list_pretrained, load_pretrained
 
 __all__ = [
+    "GatedBlock",
     "GatedPixelCNN",
     "MultiscalePixelCNN",
     "PixelCNN",
     "PixelCNNPlusPlus",
     "PixelSNAIL",
+    "ResidualBlock",
     "list_pretrained",
     "load_pretrained",
 ]

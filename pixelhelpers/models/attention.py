@@ -1,4 +1,4 @@
-"""PixelSNAIL: gated causal convolutions, and in between attention over all earlier pixels.
+"""PixelSNAIL: `positions`, `CausalAttention`, `SnailBlock` and `PixelSNAIL`, convolutions and attention in turn.
 
 Implemented: the architecture of Chen et al. 2018 for grey and colour images, with class conditioning. Blocks
 of gated causal convolutions look around a pixel; after them an attention layer looks at the whole past at
@@ -19,27 +19,25 @@ References:
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from ..distributions import Categorical
 from ..layers import (
     DownRightShiftedConv2d,
     DownShiftedConv2d,
-    GatedResidual,
     MaskedConv2d,
-    channel_groups,
-    concat_elu,
+    RowStep,
+    group_sizes,
     shift_down,
     shift_right,
 )
-from ..wavefront import DrawnRows, Front, Wavefront
-from .base import At, MixtureModel, SoftmaxModel, Stepper
+from ..stepping import WHOLE_ROW, DrawnRows, Front, PixelStep, Wavefront, by_column
+from .base import AutoregressiveModel, Stepper, at_least
+from .heads import MixtureHead, SoftmaxHead
+from .plusplus import GatedResidual, ResidualPixelStep, concat_elu
 
 WAVELENGTHS = 5  # of 4, 8, 16, 32 and 64 pixels: places repeat after 64
 
@@ -131,13 +129,11 @@ class CausalAttention(nn.Module):
     def _by_head(self, features: Tensor) -> Tensor:
         return features.unflatten(1, (self.heads, -1)).transpose(2, 3).contiguous()
 
-    def stepper(self, wave: Wavefront) -> "AttentionStep":
-        """Gives the layer's other way to run: `step(x)` for the next pixel, then `put(x, image)` once it is drawn."""
-        return AttentionStep(self, wave)
-
 
 class AttentionStep:
-    """Attention for one pixel after the other, with the keys and values of all earlier ones kept.
+    """`CausalAttention.forward` for one pixel after the other, with the keys and values of all earlier ones kept.
+
+    Call it with the next pixel's features, then `put` these and the pixel itself once it is drawn.
 
     Arguments:
         layer: the attention layer.
@@ -145,7 +141,7 @@ class AttentionStep:
     """
 
     def __init__(self, layer: CausalAttention, wave: Wavefront):
-        self.query, self.key_value = _linear(layer.query), _linear(layer.key_value)
+        self.query, self.key_value = PixelStep(layer.query), PixelStep(layer.key_value)
         self.count, self.heads, self.places = wave.count, layer.heads, 1
         size = layer.query.out_channels // layer.heads
         places = wave.height * wave.width
@@ -170,12 +166,6 @@ class AttentionStep:
         self.keys[:, :, self.places] = key.flatten(0, 1) / math.sqrt(key.shape[-1])
         self.values[:, self.places] = value.flatten(0, 1)
         self.places += 1
-
-
-def _linear(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
-    """A 1x1 convolution for single pixels, `[N, in]` to `[N, out]`."""
-    weight, bias = layer.weight.detach()[:, :, 0, 0].T.contiguous(), layer.bias.detach()
-    return lambda x: torch.addmm(bias, x, weight)
 
 
 class SnailBlock(nn.Module):
@@ -219,30 +209,28 @@ class SnailBlock(nn.Module):
         """What the attention layer reads of features and places."""
         return torch.cat((concat_elu(x), place.expand(len(x), *place.shape[1:])), 1)
 
-    def stepper(self, wave: Wavefront, label: Tensor | None) -> "SnailSteps":
-        """Gives the block's other way to run: `step(front, x, place)`, and `put(image)` once the pixel is drawn."""
-        look = [block.stepper(wave, label) for block in self.look]
-        attention, merge = self.attention.stepper(wave), self.merge.stepper(wave, label)
-        link = self.merge.links[0].weight.detach()[:, :, 0, 0].T.contiguous()
-        seen: list[Tensor] = []  # what attention reads of the pixel that is being drawn
 
-        def step(front: Front, x: Tensor, place: Tensor) -> Tensor:
-            for block in look:
-                x = block(front, x)
-            seen[:] = [self.content(x, place)]
-            return merge(front, x, concat_elu(attention(seen[0])) @ link)
+class SnailBlockStep:
+    """`SnailBlock.forward` for one pixel, in two parts: before it is drawn, and after."""
 
-        return SnailSteps(step, lambda image: attention.put(seen[0], image))
+    def __init__(self, block: SnailBlock, wave: Wavefront, label: Tensor | None):
+        self.block = block
+        self.look = [ResidualPixelStep(part, wave, label) for part in block.look]
+        self.attention, self.merge = AttentionStep(block.attention, wave), ResidualPixelStep(block.merge, wave, label)
+        self.link = PixelStep(block.merge.links[0])
+        self.content: Tensor | None = None  # what attention reads of the pixel that is being drawn
 
+    def __call__(self, front: Front, x: Tensor, place: Tensor) -> Tensor:
+        for look in self.look:
+            x = look(front, x)
+        self.content = self.block.content(x, place)
+        return self.merge(front, x, self.link(concat_elu(self.attention(self.content))))
 
-class SnailSteps(NamedTuple):
-    """The two parts of a block's step, for one sampling call."""
-
-    step: Callable[[Front, Tensor, Tensor], Tensor]  # before a pixel is drawn
-    put: Callable[[Tensor], None]  # after it
+    def put(self, image: Tensor) -> None:
+        self.attention.put(self.content, image)
 
 
-class PixelSNAIL(MixtureModel, SoftmaxModel):
+class PixelSNAIL(AutoregressiveModel):
     """PixelSNAIL: gated causal convolutions and causal attention in turn, and a mixture of logistics or a softmax.
 
     Arguments:
@@ -290,29 +278,20 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
         components: int | None = 10,
     ):
         super().__init__(
-            levels=levels,
-            image_channels=image_channels,
-            image_size=image_size,
-            classes=classes,
-            hidden=hidden,
-            blocks=blocks,
-            dropout=dropout,
-            heads=heads,
-            components=components,
+            levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
         )
-        for name, given in (("hidden", hidden), ("blocks", blocks)):
-            if given < 1:
-                raise ValueError(f"{name} is {given}: give at least 1.")
-        self.output = SoftmaxModel if components is None else MixtureModel
+        at_least(1, hidden=hidden, blocks=blocks)
         channels = image_channels + 1  # and the ones, by which an edge differs from a value of zero
         self.above = DownShiftedConv2d(channels, hidden, (3, 7))
         self.beside = DownRightShiftedConv2d(channels, hidden, (1, 3))
         self.blocks = nn.ModuleList(SnailBlock(hidden, image_channels, heads, classes, dropout) for _ in range(blocks))
+        self.earlier = None  # a softmax must be told the pixel's earlier channels, a mixture knows them
+        if components is None and image_channels > 1:
+            self.earlier = MaskedConv2d("A", image_channels, hidden, 1, image_channels)
         if components is None:
-            self.earlier = MaskedConv2d("A", image_channels, hidden, 1, image_channels) if image_channels > 1 else None
-            self.head = self.softmax_head(hidden)
+            self.head = SoftmaxHead(hidden, levels, image_channels)
         else:
-            self.head = self.mixture_head(hidden, components)
+            self.head = MixtureHead(hidden, components, levels, image_channels)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         x, label = self.scale(x), self.labels(label, len(x))
@@ -322,104 +301,52 @@ class PixelSNAIL(MixtureModel, SoftmaxModel):
         h = (self.above(shift_down(x)) + self.beside(shift_right(x))).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             h = block(h, image, place, label)
-        if self.output is MixtureModel:
-            return self.parameters_of(F.elu(h))
-        return self.by_level(self.head(h if self.earlier is None else h + self.earlier(image)))
+        return self.head(h if self.earlier is None else h + self.earlier(image))
 
-    def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
-        return self.output.predict(self, x, label, at)
-
-    def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
-        return self.output.log_prob(self, x, label)
-
-    def conditional_parameters(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
-        return self.output.conditional_parameters(self, x, label)
-
-    @property
-    def lag(self) -> int:
-        """By how many columns a row must be ahead of the row below it: by all of them, attention sees all of it."""
-        return 1 << 30  # more than any width
-
-    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> Stepper:
-        """Gives the model's other way to run: pixel by pixel, with keys and values of all earlier ones kept.
-
-        Arguments:
-            wave: the fronts, of one pixel each.
-            label: classes `[N]`, for a model with classes.
-        """
-        pixels = Wavefront(wave.count, (1, wave.height, wave.width), wave.width, wave.like)
-        fronts = list(pixels)
-        above, beside = self.above.stepper(), self.beside.stepper(pixels)
-        blocks = [block.stepper(pixels, label) for block in self.blocks]
-        head = self._head_stepper(wave)
-        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))  # of every level
-        place = positions(wave.height, wave.width, wave.like)[0].flatten(1).T.contiguous()  # [H * W, features]
-        rows = DrawnRows(wave)
-        stems: list[Tensor] = []  # what the rows above give each pixel, [column, image, feature]
-
-        def predict(front: Front) -> Distribution:
-            column = wave.column(front)
-            if front.channel == 0:
-                if column == 0:
-                    stems[:] = [above(rows.begin(front.first))[:, :, 0].permute(2, 0, 1).contiguous()]
-                own = fronts[front.first * wave.width + column]
-                h = beside(own, rows.left(column), onto=stems[0][column])
-                for block in blocks:
-                    h = block.step(own, h, place[own.time][None])
-                head.begin(h)
-            return head.predict(front)
-
-        def put(front: Front, levels: Tensor) -> None:
-            column = wave.column(front)
-            rows.put(front.channel, column, scaled[levels])
-            head.put(front, levels)
-            if front.channel == wave.channels - 1:
-                for block in blocks:
-                    block.put(rows.pixel(column))
-
-        return Stepper(predict, put)
-
-    def _head_stepper(self, wave: Wavefront) -> "HeadSteps":
-        if self.output is MixtureModel:
-            return self._mixture_stepper()
-        hidden, output = (layer.stepper(wave) for layer in (self.head[1], self.head[3]))
-        earlier = None if self.earlier is None else self.earlier.stepper(wave)
-        sizes = channel_groups(self.settings["hidden"], wave.channels).bincount().tolist()
-        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))[:, None]
-        parts: list[Tensor] = []  # the pixel's features, by channel
-
-        def begin(h: Tensor) -> None:
-            parts[:] = [part.clone() for part in h.split(sizes, 1)]
-
-        def predict(front: Front) -> Categorical:
-            h = parts[front.channel] if earlier is None else earlier(front, onto=parts[front.channel])
-            return Categorical(logits=output(front, hidden(front, h.relu_()).relu_()))
-
-        def put(front: Front, levels: Tensor) -> None:
-            if earlier is not None:
-                earlier.put(front, scaled[levels])
-
-        return HeadSteps(begin, predict, put)
-
-    def _mixture_stepper(self) -> "HeadSteps":
-        linear = _linear(self.head)
-        pixel: list[Tensor] = []  # the pixel's parameters, then the levels of its channels so far
-
-        def begin(h: Tensor) -> None:
-            pixel[:] = [linear(F.elu(h))]
-
-        def predict(front: Front) -> Distribution:
-            return self.next_channel(*pixel)
-
-        def put(front: Front, levels: Tensor) -> None:
-            pixel.append(levels.to(pixel[0]))
-
-        return HeadSteps(begin, predict, put)
+    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "SnailStep":
+        return SnailStep(self, wave, label)
 
 
-class HeadSteps(NamedTuple):
-    """The head's step, for one sampling call."""
+class SnailStep(Stepper):
+    """`PixelSNAIL.forward` for one pixel, with keys and values of all earlier ones kept."""
 
-    begin: Callable[[Tensor], None]  # takes a pixel's features, [N, hidden]
-    predict: Callable[[Front], Distribution]  # of its next channel
-    put: Callable[[Front, Tensor], None]  # and what that became
+    def __init__(self, model: PixelSNAIL, wave: Wavefront, label: Tensor | None):
+        super().__init__(model, wave)
+        self.pixels = Wavefront(wave.count, (1, wave.height, wave.width), WHOLE_ROW, wave.like)
+        self.above, self.beside = RowStep(model.above), model.beside.stepper(self.pixels)
+        self.blocks = [SnailBlockStep(block, self.pixels, label) for block in model.blocks]
+        self.earlier = None if model.earlier is None else model.earlier.stepper(wave)
+        self.head = model.head.stepper(wave)
+        self.place = positions(wave.height, wave.width, wave.like)[0].flatten(1).T.contiguous()  # [H * W, features]
+        self.rows = DrawnRows(wave)
+        self.from_above: Tensor | None = None  # what the rows above give each pixel, [column, image, feature]
+        self.features: tuple[Tensor, ...] = ()  # of the pixel, for each channel
+
+    def predict(self, front: Front) -> Distribution:
+        if self.rows.begins(front):
+            self.from_above = by_column(self.above(self.rows.above))
+        if front.channel == 0:
+            column = self.wave.column(front)
+            pixel = self.pixels.at(front.first, column)
+            h = self.beside(pixel, self.rows.left(front), onto=self.from_above[column])
+            for block in self.blocks:
+                h = block(pixel, h, self.place[pixel.time][None])
+            self.features = self._by_channel(h)
+        h = self.features[front.channel]
+        return self.head(front, h if self.earlier is None else self.earlier(front, onto=h))
+
+    def _by_channel(self, h: Tensor) -> tuple[Tensor, ...]:
+        """A mixture reads the features of a pixel once, a softmax those of each channel."""
+        if self.earlier is None:
+            return (h,) * self.wave.channels
+        return tuple(part.clone() for part in h.split(group_sizes(h.shape[1], self.wave.channels), 1))
+
+    def put(self, front: Front, levels: Tensor) -> None:
+        values = self.scaled[levels]
+        self.rows.put(front, values)
+        self.head.put(front, levels)
+        if self.earlier is not None:
+            self.earlier.put(front, values[:, None])
+        if front.channel == self.wave.channels - 1:
+            for block in self.blocks:
+                block.put(self.rows.pixel(front))

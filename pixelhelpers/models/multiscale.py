@@ -1,4 +1,4 @@
-"""Parallel Multiscale PixelCNN: a small image pixel by pixel, then doublings, a whole lattice at once.
+"""Parallel Multiscale PixelCNN: `OpenBlock`, `GroupNetwork`, `MultiscalePixelCNN`, and its fronts, `Doublings`.
 
 Implemented: the factorisation of Reed et al. 2017 for grey and colour images, with class conditioning. A
 Gated PixelCNN draws every 2^k-th pixel. A doubling then halves that distance: of every square of 2x2 pixels
@@ -23,9 +23,10 @@ from torch.nn import functional as F
 
 from ..distributions import Categorical
 from ..layers import MaskedConv2d
-from ..wavefront import Front, Fronts, Wavefront
-from .base import SoftmaxModel, Stepper
+from ..stepping import Front, Fronts, Wavefront
+from .base import AutoregressiveModel, Stepper, at_least
 from .gated import GatedPixelCNN
+from .heads import SoftmaxHead
 
 BASE_BLOCKS = 2  # with its stem of 7x7 enough to see most of a small image
 GROUPS = ((0, 1), (1, 0), (1, 1))  # where in a square of 2x2 they stand: upper right, lower left, lower right
@@ -69,7 +70,7 @@ class GroupNetwork(nn.Module):
 
     Arguments:
         planes: how many of the four pixels of a square are there, 1 to 3.
-        model: the model that it is a part of, for `levels`, `image_channels`, `classes` and the head.
+        model: the model that it is a part of, for `levels`, `image_channels` and `classes`.
         hidden: number of features, even.
         blocks: number of residual blocks.
         dropout: as for `OpenBlock`.
@@ -82,14 +83,14 @@ class GroupNetwork(nn.Module):
         Reed et al. 2017, section 3 and figure 3.
     """
 
-    def __init__(self, planes: int, model: SoftmaxModel, hidden: int, blocks: int, dropout: float):
+    def __init__(self, planes: int, model: AutoregressiveModel, hidden: int, blocks: int, dropout: float):
         super().__init__()
         channels = model.image_channels
         self.stem = nn.Conv2d(planes * channels + 1, hidden, 5, padding=2)  # and the ones: they end at the edge
         self.class_bias = None if model.classes is None else nn.Embedding(model.classes, hidden)
         self.blocks = nn.Sequential(*[OpenBlock(hidden, dropout) for _ in range(blocks)])
         self.earlier = MaskedConv2d("A", channels, hidden, 1, channels) if channels > 1 else None
-        self.head = model.softmax_head(hidden)
+        self.head = SoftmaxHead(hidden, model.levels, channels)
 
     def features(self, there: Tensor, label: Tensor | None) -> Tensor:
         """What can be said before the group's first channel is drawn: the larger part of the work."""
@@ -99,11 +100,11 @@ class GroupNetwork(nn.Module):
         return self.blocks(h)
 
     def logits(self, features: Tensor, own: Tensor) -> Tensor:
-        """`[N, levels * C, h, w]`."""
+        """`[N, levels, h, w]`, for colour `[N, levels, C, h, w]`."""
         return self.head(features if self.earlier is None else features + self.earlier(own))
 
 
-class MultiscalePixelCNN(SoftmaxModel):
+class MultiscalePixelCNN(AutoregressiveModel):
     """Parallel Multiscale PixelCNN: a Gated PixelCNN for every 2^k-th pixel, then k doublings of three groups.
 
     Arguments:
@@ -135,6 +136,8 @@ class MultiscalePixelCNN(SoftmaxModel):
         (55, 'turns for 784 pixels')
     """
 
+    head = SoftmaxHead  # the class: each network has a head of its own, and reading logits needs no layers
+
     def __init__(
         self,
         *,
@@ -148,26 +151,16 @@ class MultiscalePixelCNN(SoftmaxModel):
         base: int | None = None,
         doublings: int = 2,
     ):
-        for name, given in (("image_size", image_size), ("base", base), ("doublings", doublings)):
-            if given is not None and int(given) != given:
-                raise ValueError(f"{name} is {given!r}: give a whole number.")
+        given = {"image_size": image_size, "base": base}
+        at_least(1, **{name: number for name, number in given.items() if number is not None})
+        at_least(0, doublings=doublings)
         if doublings < 1:
             raise ValueError(f"doublings is {doublings}: give at least 1; without one, GatedPixelCNN is the model.")
         image_size, base = _sides(image_size, base, doublings)
         super().__init__(
-            levels=levels,
-            image_channels=image_channels,
-            image_size=image_size,
-            classes=classes,
-            hidden=hidden,
-            blocks=blocks,
-            dropout=dropout,
-            base=base,
-            doublings=doublings,
+            levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
         )
-        for name, given in (("hidden", hidden), ("blocks", blocks)):
-            if given < 1:
-                raise ValueError(f"{name} is {given}: give at least 1.")
+        at_least(1, hidden=hidden, blocks=blocks)
         if hidden % 2 or hidden % image_channels:
             fitting = "an even number" if image_channels == 1 else f"an even multiple of the {image_channels} channels"
             raise ValueError(f"hidden is {hidden}: give {fitting}.")
@@ -193,7 +186,7 @@ class MultiscalePixelCNN(SoftmaxModel):
         return logits
 
     def log_prob(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
-        return sum(self.log_prob_of(logits, levels) for logits, levels in self._parts(x, label))
+        return sum(self.head.log_prob(logits, self.values(levels)) for logits, levels in self._parts(x, label))
 
     def _parts(self, x: Tensor, label: int | Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
         """The logits of the smallest image and of each group, and the levels that they are for."""
@@ -205,7 +198,7 @@ class MultiscalePixelCNN(SoftmaxModel):
             planes, levels = _planes(scaled[:, :, ::step, ::step]), _planes(x[:, :, ::step, ::step])
             for number, network in enumerate(networks, start=1):
                 features = network.features(torch.cat(planes[:number], 1), label)
-                yield self.by_level(network.logits(features, planes[number])), levels[number]
+                yield network.logits(features, planes[number]), levels[number]
 
     def order(self, shape: tuple[int, ...]) -> Tensor:
         """Gives the rank of every value: the smallest image in raster order, then one rank for each group.
@@ -249,39 +242,8 @@ class MultiscalePixelCNN(SoftmaxModel):
         base = self.base.fronts(count, (channels, height // coarsest, width // coarsest), like)
         return Doublings(base, self.doublings)
 
-    def stepper(self, wave: "Doublings", label: Tensor | None = None) -> Stepper:
-        """Gives the model's other way to run: the smallest image by its own stepper, then each group's network once.
-
-        Arguments:
-            wave: what `fronts` gives.
-            label: classes `[N]`, for a model with classes.
-        """
-        base = self.base.stepper(wave.base, label)
-        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))  # of every level
-        image = wave.like.new_zeros(wave.count, wave.channels, wave.height, wave.width)  # scaled
-        places = wave.pixels.to(wave.like.device)
-        features: list[Tensor] = []  # of the group that is being drawn
-
-        def predict(front: Front) -> Categorical:
-            group = wave.group(front)
-            if group is None:
-                return base.predict(front)
-            doubling, number = group
-            step = _steps(self.doublings)[doubling]
-            planes = _planes(image[:, :, ::step, ::step])
-            network = self.groups[doubling][number]
-            if front.channel == 0:
-                features[:] = [network.features(torch.cat(planes[: number + 1], 1), label)]
-            logits = network.logits(features[0], planes[number + 1])
-            own = logits.unflatten(1, (wave.channels, self.levels))[:, front.channel]
-            return Categorical(logits=own.permute(2, 3, 0, 1).flatten(0, 2))
-
-        def put(front: Front, levels: Tensor) -> None:
-            image.flatten(2)[:, front.channel, places[front.pixels]] = scaled[levels].view(-1, wave.count).T
-            if wave.group(front) is None:
-                base.put(front, levels)
-
-        return Stepper(predict, put)
+    def stepper(self, wave: "Doublings", label: Tensor | None = None) -> "MultiscaleStep":
+        return MultiscaleStep(self, wave, label)
 
 
 class Doublings(Fronts):
@@ -317,6 +279,38 @@ class Doublings(Fronts):
         """The doubling and the number of the group that a front is, None for one of the smallest image."""
         turn = front.time - len(self.base) // self.channels
         return None if turn < 0 else divmod(turn, len(GROUPS))
+
+
+class MultiscaleStep(Stepper):
+    """`MultiscalePixelCNN.forward` for one front: the smallest image by its own step, then each group's network."""
+
+    def __init__(self, model: MultiscalePixelCNN, wave: Doublings, label: Tensor | None):
+        super().__init__(model, wave)
+        self.model, self.label = model, label
+        self.base = model.base.stepper(wave.base, label)
+        self.image = wave.like.new_zeros(wave.count, wave.channels, wave.height, wave.width)  # scaled
+        self.places = wave.pixels.to(wave.like.device)
+        self.features: Tensor | None = None  # of the group that is being drawn
+
+    def predict(self, front: Front) -> Categorical:
+        group = self.wave.group(front)
+        if group is None:
+            return self.base.predict(front)
+        doubling, number = group
+        step = _steps(self.model.doublings)[doubling]
+        planes = _planes(self.image[:, :, ::step, ::step])
+        network = self.model.groups[doubling][number]
+        if front.channel == 0:
+            self.features = network.features(torch.cat(planes[: number + 1], 1), self.label)
+        logits = network.logits(self.features, planes[number + 1])
+        own = SoftmaxHead.levels_last(logits)[:, front.channel]  # [N, h, w, levels]
+        return Categorical(logits=own.permute(1, 2, 0, 3).flatten(0, 2))
+
+    def put(self, front: Front, levels: Tensor) -> None:
+        pixels = self.places[front.pixels]
+        self.image.flatten(2)[:, front.channel, pixels] = self.scaled[levels].view(-1, self.wave.count).T
+        if self.wave.group(front) is None:
+            self.base.put(front, levels)
 
 
 def _steps(doublings: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""PixelCNN: masked convolutions that predict a distribution for every pixel at once.
+"""PixelCNN: `ResidualBlock` and `PixelCNN`, masked convolutions that predict a distribution for every pixel at once.
 
 Implemented: the PixelCNN of van den Oord et al. 2016 for grey and colour images (R before G before B),
 with dropout in the residual blocks and, beyond the paper, a class bias after the stem. Not implemented:
@@ -11,14 +11,66 @@ References:
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..distributions import Categorical
-from ..layers import MaskedConv2d, ResidualBlock, channel_groups
-from ..wavefront import Front, Wavefront
-from .base import SoftmaxModel, Stepper
+from ..layers import MaskedConv2d, group_sizes
+from ..stepping import Front, Wavefront
+from .base import AutoregressiveModel, Stepper, at_least
+from .heads import SoftmaxHead
 
 
-class PixelCNN(SoftmaxModel):
+class ResidualBlock(nn.Module):
+    """The residual block of PixelCNN: squeeze to half the features, look around, widen, add.
+
+    Three convolutions of type B, each after a ReLU: 1x1 to half the features, 3x3, 1x1 back. The input
+    is added to their output, so a block that has learned nothing yet passes its input on.
+
+    Arguments:
+        hidden: number of features, even.
+        kernel_size: odd side of the middle kernel, in pixels.
+        dropout: probability in [0, 1) that a squeezed feature is dropped in training.
+        image_channels: 1 for grey images, 3 for colour.
+
+    Shapes:
+        input and output `[N, hidden, H, W]`.
+
+    References:
+        van den Oord et al. 2016, section 3.3, figure 5 (left).
+
+    Example:
+        >>> ResidualBlock(hidden=16)(torch.zeros(2, 16, 28, 28)).shape
+        torch.Size([2, 16, 28, 28])
+    """
+
+    def __init__(self, hidden: int, kernel_size: int = 3, dropout: float = 0.0, image_channels: int = 1):
+        super().__init__()
+        half = hidden // 2
+        self.squeeze = MaskedConv2d("B", hidden, half, 1, image_channels)
+        self.look = MaskedConv2d("B", half, half, kernel_size, image_channels)
+        self.widen = MaskedConv2d("B", half, hidden, 1, image_channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.squeeze(F.relu(x))
+        h = self.look(F.relu(h, inplace=True))  # in place: fresh memory costs more than the arithmetic
+        h = self.widen(self.dropout(F.relu(h, inplace=True)))
+        return x + h
+
+
+class ResidualStep:
+    """`ResidualBlock.forward` for one front; it adds to `x` in place."""
+
+    def __init__(self, block: ResidualBlock, wave: Wavefront):
+        self.squeeze, self.look, self.widen = (part.stepper(wave) for part in (block.squeeze, block.look, block.widen))
+
+    def __call__(self, front: Front, x: Tensor) -> Tensor:
+        h = self.squeeze(front, x.relu())
+        h = self.look(front, h.relu_())
+        return self.widen(front, h.relu_(), onto=x)
+
+
+class PixelCNN(AutoregressiveModel):
     """PixelCNN: a 7x7 convolution of type A, residual blocks of type B, a 1x1 head, a softmax per value.
 
     Arguments:
@@ -59,22 +111,15 @@ class PixelCNN(SoftmaxModel):
         dropout: float = 0.0,
     ):
         super().__init__(
-            levels=levels,
-            image_channels=image_channels,
-            image_size=image_size,
-            classes=classes,
-            hidden=hidden,
-            blocks=blocks,
-            dropout=dropout,
+            levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
         )
-        if blocks < 0:
-            raise ValueError(f"blocks is {blocks}: give at least 0.")
+        at_least(0, blocks=blocks)
         if hidden < 2 * image_channels or hidden % 2:
             raise ValueError(f"hidden is {hidden}: give an even number of at least {2 * image_channels}.")
         self.stem = MaskedConv2d("A", image_channels, hidden, 7, image_channels)
         self.class_bias = None if classes is None else nn.Embedding(classes, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden, 3, dropout, image_channels) for _ in range(blocks)))
-        self.head = self.softmax_head(hidden)
+        self.head = SoftmaxHead(hidden, levels, image_channels)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         # Channels last from here on: 1x1 convolutions and the softmax over levels then read memory in order.
@@ -82,39 +127,37 @@ class PixelCNN(SoftmaxModel):
         label = self.labels(label, len(x))
         if label is not None:
             h = h + self.class_bias(label)[:, :, None, None]
-        return self.by_level(self.head(self.blocks(h)))
+        return self.head(self.blocks(h))
 
     @property
     def lag(self) -> int:
         """By how many columns a row must be ahead of the row below it: the stem's kernel is the widest."""
         return self.stem.lag
 
-    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> Stepper:
-        """Gives the model's other way to run, front after front: the steps of its layers, one after the other.
+    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "PixelCNNStep":
+        return PixelCNNStep(self, wave, label)
 
-        Arguments:
-            wave: the fronts, of the model's lag.
-            label: classes `[N]`, for a model with classes.
-        """
-        stem = self.stem.stepper(wave)
-        blocks = [block.stepper(wave) for block in self.blocks]
-        hidden, output = (layer.stepper(wave) for layer in (self.head[1], self.head[3]))
-        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))[:, None]  # of every level
-        bias = None
+
+class PixelCNNStep(Stepper):
+    """`PixelCNN.forward` for one front: the steps of its layers, one after the other."""
+
+    def __init__(self, model: PixelCNN, wave: Wavefront, label: Tensor | None):
+        super().__init__(model, wave)
+        self.stem = model.stem.stepper(wave)
+        self.blocks = [ResidualStep(block, wave) for block in model.blocks]
+        self.head = model.head.stepper(wave)
+        self.class_bias = None
         if label is not None:  # one line for each line of the largest front, split as the features are
-            lines = self.class_bias(label).repeat(max(front.rows for front in wave), 1)
-            bias = lines.split(channel_groups(self.stem.out_channels, self.image_channels).bincount().tolist(), 1)
+            lines = model.class_bias(label).repeat(max(front.rows for front in wave), 1)
+            self.class_bias = lines.split(group_sizes(lines.shape[1], wave.channels), 1)
 
-        def predict(front: Front) -> Categorical:
-            h = stem(front)
-            if bias is not None:
-                h += bias[front.channel][: front.size]
-            for block in blocks:
-                h = block(front, h)
-            h = hidden(front, h.relu_())
-            return Categorical(logits=output(front, h.relu_()))
+    def predict(self, front: Front) -> Categorical:
+        h = self.stem(front)
+        if self.class_bias is not None:
+            h += self.class_bias[front.channel][: front.size]
+        for block in self.blocks:
+            h = block(front, h)
+        return self.head(front, h)
 
-        def put(front: Front, levels: Tensor) -> None:
-            stem.put(front, scaled[levels])
-
-        return Stepper(predict, put)
+    def put(self, front: Front, levels: Tensor) -> None:
+        self.stem.put(front, self.scaled[levels][:, None])

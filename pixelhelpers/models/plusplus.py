@@ -1,4 +1,4 @@
-"""PixelCNN++: shifted convolutions, short-cuts through two coarser sizes, and a mixture of logistics.
+"""PixelCNN++: `concat_elu`, `GatedResidual`, `TwoStreams`, `Hourglass` and `PixelCNNPlusPlus`.
 
 Implemented: the PixelCNN++ of Salimans et al. 2017 for grey and colour images, with a class bias in every
 gate. One stream of features sees the rows above, the other one also the pixels to the left; the channels of
@@ -16,7 +16,6 @@ References:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,22 +27,125 @@ from ..layers import (
     DownRightShiftedConvTranspose2d,
     DownShiftedConv2d,
     DownShiftedConvTranspose2d,
-    GatedResidual,
-    concat_elu,
+    RowStep,
+    SquareStep,
     shift_down,
     shift_right,
 )
-from ..wavefront import DrawnRows, Front, Wavefront
-from .base import MixtureModel, Stepper
+from ..stepping import WHOLE_ROW, DrawnRows, Front, PixelStep, Wavefront, by_column
+from .base import AutoregressiveModel, Stepper, at_least
+from .heads import MixtureHead
 
 SIZES = 3  # the image's, half and a quarter of it
 
 
-class Steps(NamedTuple):
-    """The two ways of a step, for one sampling call."""
+def concat_elu(x: Tensor) -> Tensor:
+    """Applies the ELU to features and to their negatives: twice as many features, and no dead ones.
 
-    row: Callable[..., Tensor]  # the stream above: from and to `[N, hidden, 1, W]`, a row at a time
-    pixel: Callable[..., Tensor]  # the stream beside: from and to `[N, hidden]`, at (row, column)
+    Arguments:
+        x: `[N, features, ...]`.
+
+    Returns:
+        `[N, 2 * features, ...]`.
+
+    References:
+        the code of Salimans et al. 2017; Shang et al., "Understanding and
+        Improving Convolutional Neural Networks via Concatenated Rectified Linear Units", 2016.
+
+    Example:
+        >>> concat_elu(torch.tensor([[2.0, -2.0]]))
+        tensor([[ 2.0000, -0.8647, -0.8647,  2.0000]])
+    """
+    return F.elu(torch.cat((x, -x), 1), inplace=True)
+
+
+class GatedResidual(nn.Module):
+    """The gated residual block of PixelCNN++, around shifted convolutions of one kind.
+
+    Arguments:
+        conv: makes a convolution from the numbers of its input and output features.
+        hidden: number of features.
+        links: how many other inputs there are; each enters through a 1x1 convolution.
+        classes: number of classes to condition on, or None.
+        dropout: probability in [0, 1) that a feature between the convolutions is dropped in training.
+
+    Shapes:
+        input, other inputs and output `[N, hidden, H, W]`; `label` `[N]`.
+
+    References:
+        Salimans et al. 2017, sections 2.3-2.5 and figure 2.
+
+    Example:
+        >>> block = GatedResidual(lambda *features: DownRightShiftedConv2d(*features, (2, 2)), hidden=16)
+        >>> block(torch.zeros(2, 16, 28, 28)).shape
+        torch.Size([2, 16, 28, 28])
+    """
+
+    def __init__(
+        self,
+        conv: Callable[[int, int], nn.Module],
+        hidden: int,
+        links: int = 0,
+        classes: int | None = None,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.look = conv(2 * hidden, hidden)
+        self.links = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 1, bias=False) for _ in range(links))
+        self.dropout = nn.Dropout(dropout)
+        self.gates = conv(2 * hidden, 2 * hidden)
+        self.class_bias = None if classes is None else nn.Embedding(classes, 2 * hidden)
+        with torch.no_grad():  # at first a block passes on little but its input
+            self.gates.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, *others: Tensor, label: Tensor | None = None) -> Tensor:
+        h = self.look(concat_elu(x))
+        for link, other in zip(self.links, others, strict=True):
+            h = h + link(concat_elu(other))
+        return self.gated(x, self.gates(self.dropout(concat_elu(h))), self.bias(label))
+
+    def bias(self, label: Tensor | None) -> Tensor | None:
+        """What the class adds to the gates, `[N, 2 * hidden]`."""
+        return None if label is None else self.class_bias(label)
+
+    def gated(self, x: Tensor, h: Tensor, bias: Tensor | None) -> Tensor:
+        """Adds one half of `h` to `x`, as far as the other half lets it."""
+        if bias is not None:
+            h = h + bias.to(h.dtype).view(*bias.shape, *[1] * (h.dim() - 2))
+        value, strength = h.chunk(2, 1)
+        return x + value * strength.sigmoid()
+
+
+class ResidualRowStep:
+    """`GatedResidual.forward` for one row after the other, `[N, hidden, 1, W]`."""
+
+    def __init__(self, block: GatedResidual, label: Tensor | None):
+        self.block, self.bias = block, block.bias(label)
+        self.look, self.gates = RowStep(block.look), RowStep(block.gates)
+
+    def __call__(self, x: Tensor, *others: Tensor) -> Tensor:
+        h = self.look(concat_elu(x))
+        for link, other in zip(self.block.links, others, strict=True):
+            h = h + link(concat_elu(other))
+        return self.block.gated(x, self.gates(concat_elu(h)), self.bias)
+
+
+class ResidualPixelStep:
+    """`GatedResidual.forward` for one pixel, `[N, hidden]`.
+
+    What the first link gives must have been computed, and comes as `linked`, None for a block without.
+    """
+
+    def __init__(self, block: GatedResidual, wave: Wavefront, label: Tensor | None):
+        self.block, self.bias = block, block.bias(label)
+        self.look, self.gates = block.look.stepper(wave), block.gates.stepper(wave)
+        self.links = [PixelStep(link) for link in block.links[1:]]
+
+    def __call__(self, front: Front, x: Tensor, linked: Tensor | None = None, *others: Tensor) -> Tensor:
+        h = self.look(front, concat_elu(x), onto=linked)
+        for link, other in zip(self.links, others, strict=True):
+            h = link.onto(h, concat_elu(other))
+        return self.block.gated(x, self.gates(front, concat_elu(h)), self.bias)
 
 
 class TwoStreams(nn.Module):
@@ -72,20 +174,24 @@ class TwoStreams(nn.Module):
         above = self.above(above, *short_cut[:1], label=label)
         return above, self.beside(beside, above, *short_cut[1:], label=label)
 
-    def stepper(self, wave: Wavefront, fronts: list[Front], label: Tensor | None) -> Steps:
-        """Gives the block's steps: `row(x, *short_cut)` and `pixel(at, x, *short_cut)`."""
-        row_of, step = self.above.row_stepper(label), self.beside.stepper(wave, label)
-        linked: list[Tensor] = []  # what the row above tells each of its pixels, [column, image, feature]
 
-        def row(x: Tensor, *short_cut: Tensor) -> Tensor:
-            x = row_of(x, *short_cut)
-            linked[:] = [self.beside.links[0](concat_elu(x))[:, :, 0].permute(2, 0, 1).contiguous()]
-            return x
+class TwoStreamsStep:
+    """`TwoStreams.forward` in two parts: `row` once per row for the stream above, then `pixel` for the one beside."""
 
-        def pixel(at: tuple[int, int], x: Tensor, *short_cut: Tensor) -> Tensor:
-            return step(fronts[at[0] * wave.width + at[1]], x, linked[0][at[1]], *short_cut)
+    def __init__(self, block: TwoStreams, wave: Wavefront, label: Tensor | None):
+        self.wave, self.link = wave, block.beside.links[0]
+        self.above, self.beside = ResidualRowStep(block.above, label), ResidualPixelStep(block.beside, wave, label)
+        self.linked: Tensor | None = None  # what the row above tells each of its pixels, [column, image, feature]
 
-        return Steps(row, pixel)
+    def row(self, above: Tensor, *short_cut: Tensor) -> Tensor:
+        """From and to `[N, hidden, 1, W]`."""
+        above = self.above(above, *short_cut)
+        self.linked = by_column(self.link(concat_elu(above)))
+        return above
+
+    def pixel(self, front: Front, beside: Tensor, *short_cut: Tensor) -> Tensor:
+        """From and to `[N, hidden]`."""
+        return self.beside(front, beside, self.linked[self.wave.column(front)], *short_cut)
 
 
 def _down_shifted(inputs: int, outputs: int) -> DownShiftedConv2d:
@@ -140,65 +246,64 @@ class Hourglass(nn.Module):
             above, beside = block(above, beside, label, short_cuts.pop())
         return above, beside
 
-    def stepper(self, wave: Wavefront, label: Tensor | None) -> Steps:
-        """Gives the steps of both streams: `row(x)` once per row, then `pixel(at, x)` for each of its pixels.
 
-        The sizes within take part in every second row and column; in between they are asked for what
-        they had.
-        """
-        fronts = list(wave)
-        down = [block.stepper(wave, fronts, label) for block in self.down]
-        up = [block.stepper(wave, fronts, label) for block in self.up]
-        if self.inner is not None:
-            half = Wavefront(wave.count, (1, (wave.height + 1) // 2, (wave.width + 1) // 2), wave.width, wave.like)
-            inner = self.inner.stepper(half, label)
-            shrink_row, shrink = self.shrink_above.stepper(), self.shrink_beside.stepper(wave)
-            grow = _grow(self.grow_beside)
-        rows: list[Tensor] = []  # of the stream above, still to be given out
-        grown: dict[int, Tensor] = {}  # of the stream beside, by column of the half size: [2, 2, N, hidden]
+class HourglassStep:
+    """`Hourglass.forward` in two parts: `row` once per row for the stream above, then `pixel` for the one beside.
 
-        def row(x: Tensor) -> Tensor:
-            short_cuts = [x]
-            for block in down:
-                short_cuts.append(block.row(short_cuts[-1]))
-            if self.inner is None:
-                x = short_cuts.pop()
-            else:
-                smaller = shrink_row(short_cuts[-1])
-                if smaller is not None:
-                    rows[:] = self.grow_above(inner.row(smaller), (2, wave.width)).split(1, 2)
-                x = rows.pop(0)
-            for block in up:
-                x = block.row(x, short_cuts.pop())
-            return x
+    The sizes within take part in every second row and column; in between they are asked for what they had.
+    """
 
-        def pixel(at: tuple[int, int], x: Tensor) -> Tensor:
-            short_cuts = [x]
-            for block in down:
-                short_cuts.append(block.pixel(at, short_cuts[-1]))
-            if self.inner is None:
-                x = short_cuts.pop()
-            else:
-                (above, below), (left, right) = (divmod(place, 2) for place in at)
-                front = fronts[at[0] * wave.width + at[1]]
-                shrink.put(front, short_cuts[-1])
-                if below == right == 0:
-                    grown[left] = grow(inner.pixel((above, left), shrink(front)))
-                x = grown[left][below, right]
-            for block in up:
-                x = block.pixel(at, x, short_cuts.pop())
-            return x
+    def __init__(self, glass: Hourglass, wave: Wavefront, label: Tensor | None):
+        self.glass, self.wave = glass, wave
+        self.down = [TwoStreamsStep(block, wave, label) for block in glass.down]
+        self.up = [TwoStreamsStep(block, wave, label) for block in glass.up]
+        self.inner = None
+        if glass.inner is not None:
+            shape = (1, (wave.height + 1) // 2, (wave.width + 1) // 2)
+            self.half = Wavefront(wave.count, shape, WHOLE_ROW, wave.like)
+            self.inner = HourglassStep(glass.inner, self.half, label)
+            self.shrink_above, self.shrink_beside = RowStep(glass.shrink_above), glass.shrink_beside.stepper(wave)
+            self.grow_beside = SquareStep(glass.grow_beside)
+        self.rows: list[Tensor] = []  # of the stream above, still to be given out
+        self.squares: dict[int, Tensor] = {}  # of the stream beside, by column of the half size: [2, 2, N, hidden]
 
-        return Steps(row, pixel)
+    def row(self, above: Tensor) -> Tensor:
+        """From and to `[N, hidden, 1, W]`."""
+        short_cuts = [above]
+        for block in self.down:
+            short_cuts.append(block.row(short_cuts[-1]))
+        above = short_cuts.pop() if self.inner is None else self._row_within(short_cuts[-1])
+        for block in self.up:
+            above = block.row(above, short_cuts.pop())
+        return above
+
+    def _row_within(self, above: Tensor) -> Tensor:
+        smaller = self.shrink_above(above)
+        if smaller is not None:
+            grown = self.glass.grow_above(self.inner.row(smaller), (2, self.wave.width))
+            self.rows = list(grown.split(1, 2))
+        return self.rows.pop(0)
+
+    def pixel(self, front: Front, beside: Tensor) -> Tensor:
+        """From and to `[N, hidden]`."""
+        short_cuts = [beside]
+        for block in self.down:
+            short_cuts.append(block.pixel(front, short_cuts[-1]))
+        beside = short_cuts.pop() if self.inner is None else self._pixel_within(front, short_cuts[-1])
+        for block in self.up:
+            beside = block.pixel(front, beside, short_cuts.pop())
+        return beside
+
+    def _pixel_within(self, front: Front, beside: Tensor) -> Tensor:
+        (row, below), (column, right) = divmod(front.first, 2), divmod(self.wave.column(front), 2)
+        self.shrink_beside.put(front, beside)
+        if below == right == 0:
+            smaller = self.inner.pixel(self.half.at(row, column), self.shrink_beside(front))
+            self.squares[column] = self.grow_beside(smaller)
+        return self.squares[column][below, right]
 
 
-def _grow(layer: DownRightShiftedConvTranspose2d) -> Callable[[Tensor], Tensor]:
-    """The layer's step: from a pixel `[N, features]` to the square of those it stands for, `[2, 2, N, features]`."""
-    weight, bias = layer.weight.detach().permute(2, 3, 0, 1).contiguous(), layer.bias.detach()
-    return lambda x: (x @ weight).add_(bias)
-
-
-class PixelCNNPlusPlus(MixtureModel):
+class PixelCNNPlusPlus(AutoregressiveModel):
     """PixelCNN++: two streams of gated residual blocks at three sizes, and a mixture of logistics per pixel.
 
     Arguments:
@@ -241,24 +346,15 @@ class PixelCNNPlusPlus(MixtureModel):
         components: int = 10,
     ):
         super().__init__(
-            levels=levels,
-            image_channels=image_channels,
-            image_size=image_size,
-            classes=classes,
-            hidden=hidden,
-            blocks=blocks,
-            dropout=dropout,
-            components=components,
+            levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
         )
-        for name, given in (("hidden", hidden), ("blocks", blocks)):
-            if given < 1:
-                raise ValueError(f"{name} is {given}: give at least 1.")
+        at_least(1, hidden=hidden, blocks=blocks)
         channels = image_channels + 1  # and the ones
         self.above = DownShiftedConv2d(channels, hidden, (2, 3))
         self.beside_above = DownShiftedConv2d(channels, hidden, (1, 3))
         self.beside = DownRightShiftedConv2d(channels, hidden, (2, 1))
         self.hourglass = Hourglass(hidden, blocks, SIZES, classes, dropout)
-        self.head = self.mixture_head(hidden, components)
+        self.head = MixtureHead(hidden, components, levels, image_channels)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         x, label = self.scale(x), self.labels(label, len(x))
@@ -267,45 +363,37 @@ class PixelCNNPlusPlus(MixtureModel):
         above = self.above(up).contiguous(memory_format=torch.channels_last)
         beside = (self.beside_above(up) + self.beside(left)).contiguous(memory_format=torch.channels_last)
         _, beside = self.hourglass(above, beside, label)
-        return self.parameters_of(F.elu(beside))
+        return self.head(beside)
 
-    @property
-    def lag(self) -> int:
-        """By how many columns a row must be ahead of the row below it: by all of them, the stream above needs it."""
-        return 1 << 30  # more than any width
+    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "PlusPlusStep":
+        return PlusPlusStep(self, wave, label)
 
-    def stepper(self, wave: Wavefront, label: Tensor | None = None) -> Stepper:
-        """Gives the model's other way to run: the stream above row by row, the one beside pixel by pixel.
 
-        Arguments:
-            wave: the fronts, of one pixel each.
-            label: classes `[N]`, for a model with classes.
-        """
-        pixels = Wavefront(wave.count, (1, wave.height, wave.width), wave.width, wave.like)
-        fronts = list(pixels)
-        above, beside_above = self.above.stepper(), self.beside_above.stepper()
-        beside = self.beside.stepper(pixels)
-        hourglass = self.hourglass.stepper(pixels, label)
-        head = self.head.weight.detach()[:, :, 0, 0].T.contiguous()
-        scaled = self._scaled(torch.arange(self.levels, device=wave.like.device))  # of every level
-        rows = DrawnRows(wave)
-        stems: list[Tensor] = []  # what the row above gives each pixel, [column, image, feature]
-        pixel: list[Tensor] = []  # the newest one's parameters, and the levels of its channels so far
+class PlusPlusStep(Stepper):
+    """`PixelCNNPlusPlus.forward` for one pixel: the stream above when a row begins, then the one beside."""
 
-        def predict(front: Front) -> DiscretizedLogisticMixture:
-            column = wave.column(front)
-            if front.channel == 0:
-                if column == 0:
-                    drawn = rows.begin(front.first)
-                    hourglass.row(above(drawn))
-                    stems[:] = [beside_above(drawn)[:, :, 0].permute(2, 0, 1).contiguous()]
-                own = fronts[front.first * wave.width + column]
-                h = hourglass.pixel((front.first, column), beside(own, rows.left(column), onto=stems[0][column]))
-                pixel[:] = [torch.addmm(self.head.bias, F.elu(h), head)]
-            return self.next_channel(*pixel)
+    def __init__(self, model: PixelCNNPlusPlus, wave: Wavefront, label: Tensor | None):
+        super().__init__(model, wave)
+        self.pixels = Wavefront(wave.count, (1, wave.height, wave.width), WHOLE_ROW, wave.like)
+        self.above, self.beside_above = RowStep(model.above), RowStep(model.beside_above)
+        self.beside = model.beside.stepper(self.pixels)
+        self.hourglass = HourglassStep(model.hourglass, self.pixels, label)
+        self.head = model.head.stepper(wave)
+        self.rows = DrawnRows(wave)
+        self.from_above: Tensor | None = None  # what the row above gives each pixel, [column, image, feature]
+        self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
-        def put(front: Front, levels: Tensor) -> None:
-            pixel.append(levels.to(pixel[0]))
-            rows.put(front.channel, wave.column(front), scaled[levels])
+    def predict(self, front: Front) -> DiscretizedLogisticMixture:
+        if self.rows.begins(front):
+            self.hourglass.row(self.above(self.rows.above))
+            self.from_above = by_column(self.beside_above(self.rows.above))
+        if front.channel == 0:
+            column = self.wave.column(front)
+            pixel = self.pixels.at(front.first, column)
+            beside = self.beside(pixel, self.rows.left(front), onto=self.from_above[column])
+            self.features = self.hourglass.pixel(pixel, beside)
+        return self.head(front, self.features)
 
-        return Stepper(predict, put)
+    def put(self, front: Front, levels: Tensor) -> None:
+        self.rows.put(front, self.scaled[levels])
+        self.head.put(front, levels)

@@ -1,4 +1,4 @@
-"""Interactive pictures: controls above a picture that is drawn anew when one of them moves."""
+"""Explorers: controls above a picture that is drawn anew, `explorer`, and those for masks, reach and attention."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from .layers import raster_mask
-from .plots import attention, context, context_legend, kernel, png, subplots
-from .probes import reached_window
+from ..layers import raster_mask
+from ..plots import attention, context, context_legend, kernel, png, subplots
+from ..probes import reached_window
 
 
 def explorer(picture: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:

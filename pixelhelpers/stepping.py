@@ -1,4 +1,4 @@
-"""Which pixels can be drawn together, and how their features lie in memory.
+"""The other way to run: fronts of pixels drawn together, the caches of what was given, and the steps of convolutions.
 
 A masked convolution with a kernel of side k looks k // 2 columns to the right in the rows above. So the
 first pixel of a row need not wait for the end of the row above: it is enough that the row above is
@@ -18,7 +18,28 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+WHOLE_ROW = 1 << 30  # a lag of more than any width: a row must be complete before the next one begins
+
+
+def raster_order(shape: tuple[int, int, int]) -> Tensor:
+    """Gives the rank of every value in raster order, then by channel.
+
+    Arguments:
+        shape: (channels, height, width).
+
+    Returns:
+        int64 `[C, H, W]`.
+
+    Example:
+        >>> raster_order((2, 1, 3))
+        tensor([[[0, 2, 4]],
+        <BLANKLINE>
+                [[1, 3, 5]]])
+    """
+    channels, height, width = shape
+    return torch.arange(channels * height * width).view(height, width, channels).permute(2, 0, 1)
 
 
 class Front(NamedTuple):
@@ -73,7 +94,7 @@ class Wavefront(Fronts):
     Arguments:
         count: number of images.
         shape: (C, H, W) of an image.
-        lag: by how many columns a row must be ahead of the row below it, at least 1.
+        lag: by how many columns a row must be ahead of the row below it, at least 1; `WHOLE_ROW`: by all.
         like: a tensor of the precision and on the device of the features.
 
     Example:
@@ -95,6 +116,11 @@ class Wavefront(Fronts):
     def column(self, front: Front) -> int:
         """The column of a front's topmost pixel."""
         return front.time - front.first * self.lag
+
+    def at(self, row: int, column: int) -> Front:
+        """The front of this pixel's first channel, where a front is a single pixel (`WHOLE_ROW`)."""
+        number = row * self.width + column
+        return Front(number, row, 1, 0, self.count, slice(number, number + 1))
 
     def __len__(self) -> int:
         return (self.width + self.lag * (self.height - 1)) * self.channels
@@ -160,6 +186,88 @@ class Past:
         )
 
 
+class ConvStep:
+    """A causal convolution that computes front after front and remembers what it has been given.
+
+    For image channel c it computes the features of that channel only; those of earlier channels of the
+    same pixels must have been given before. It works on a copy of the weights, takes part in no gradient
+    and ends with the sampling call that it was made for.
+
+    Arguments:
+        wave: the fronts.
+        weight: `[out, in, rows, columns]`, without what is always masked.
+        bias: `[out]`.
+        window: how far it looks up, left, and right in the rows above; None: it sees the pixel itself only.
+        inputs: how many of its inputs belong to each image channel; None: all to one.
+        outputs: how many of its outputs do.
+    """
+
+    def __init__(
+        self,
+        wave: Wavefront,
+        weight: Tensor,
+        bias: Tensor,
+        window: tuple[int, int, int] | None,
+        inputs: list[int] | None = None,
+        outputs: list[int] | None = None,
+    ):
+        inputs, outputs = inputs or [weight.shape[1]], outputs or [weight.shape[0]]
+        weight = weight.detach().permute(3, 2, 1, 0).flatten(0, 2)  # (column, row, input), output: as in Past.window
+        self.past = None
+        if window is not None:
+            self.past = Past(wave, inputs, *window)
+            weight = weight[: self.past.reach]
+        self.weight = [part.contiguous() for part in weight.split(outputs, 1)]
+        self.bias = bias.detach().split(outputs)
+        if self.past is None:  # nothing but the pixel itself, up to the channel in question
+            self.weight = [part[: sum(inputs[: c + 1])] for c, part in enumerate(self.weight)]
+        self.now: list[Tensor] = []
+
+    def put(self, front: Front, x: Tensor) -> None:
+        """Gives the layer the features `[front.size, inputs of front.channel]`."""
+        if self.past is None:
+            self.now[front.channel :] = [x]
+        else:
+            self.past.put(front, x)
+
+    def __call__(self, front: Front, x: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
+        """Computes `[front.size, outputs of front.channel]`.
+
+        Arguments:
+            front: the front.
+            x: what `put` takes; None for a layer of type A, which gets it after it is drawn.
+            onto: features to add the result to, in place.
+        """
+        if x is not None:
+            self.put(front, x)
+        if self.past is not None:
+            seen = self.past.window(front)
+        else:
+            seen = self.now[0] if len(self.now) == 1 else torch.cat(self.now, 1)
+        weight, bias = self.weight[front.channel], self.bias[front.channel]
+        # Quicker than `torch.addmm(bias, seen, weight)`, which first copies the bias into every line.
+        return (torch.mm(seen, weight) if onto is None else onto.addmm_(seen, weight)).add_(bias)
+
+
+class PixelStep:
+    """A 1x1 convolution for single pixels, from `[N, in]` to `[N, out]`.
+
+    Arguments:
+        layer: the convolution.
+    """
+
+    def __init__(self, layer: nn.Conv2d):
+        self.weight = layer.weight.detach()[:, :, 0, 0].T.contiguous()
+        self.bias = None if layer.bias is None else layer.bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x @ self.weight if self.bias is None else torch.addmm(self.bias, x, self.weight)
+
+    def onto(self, features: Tensor, x: Tensor) -> Tensor:
+        """Adds the result, of a layer without a bias, to features, in place."""
+        return features.addmm_(x, self.weight)
+
+
 class DrawnRows:
     """The row of pixels that is being drawn and the one above it, for models that shift the image before they look.
 
@@ -171,25 +279,45 @@ class DrawnRows:
     """
 
     def __init__(self, wave: Wavefront):
+        self.wave = wave
         self.blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
         self.above, self.row = self.blank.clone(), self.blank.clone()
 
-    def begin(self, row: int) -> Tensor:
-        """Moves on to the row with this number and gives the one above it, `[N, C + 1, 1, W]`."""
-        if row:
+    def begins(self, front: Front) -> bool:
+        """Whether a row begins with this front; if so, moves on to it: `above` is then the row before."""
+        if front.channel or self.wave.column(front):
+            return False
+        if front.first:
             self.above.copy_(self.row)
         self.row.copy_(self.blank)
         self.row[:, -1] = 1
-        return self.above
+        return True
 
-    def left(self, column: int) -> Tensor:
-        """Gives the pixel to the left of this column, `[N, C + 1]`."""
+    def left(self, front: Front) -> Tensor:
+        """Gives the pixel to the left of the front's, `[N, C + 1]`."""
+        column = self.wave.column(front)
         return self.row[:, :, 0, column - 1] if column else self.blank[:, :, 0, 0]
 
-    def pixel(self, column: int) -> Tensor:
-        """Gives the pixel in this column without the ones, `[N, C]`."""
-        return self.row[:, :-1, 0, column]
+    def pixel(self, front: Front) -> Tensor:
+        """Gives the front's pixel without the ones, `[N, C]`."""
+        return self.row[:, :-1, 0, self.wave.column(front)]
 
-    def put(self, channel: int, column: int, values: Tensor) -> None:
-        """Stores what one channel of the pixels in this column became, scaled, `[N]`."""
-        self.row[:, channel, 0, column] = values
+    def put(self, front: Front, values: Tensor) -> None:
+        """Stores what the front's values became, scaled, `[N]`."""
+        self.row[:, front.channel, 0, self.wave.column(front)] = values
+
+
+def by_column(row: Tensor) -> Tensor:
+    """Lays the features of a row out pixel by pixel, for the steps that read them one after the other.
+
+    Arguments:
+        row: `[N, features, 1, W]`.
+
+    Returns:
+        `[W, N, features]`.
+
+    Example:
+        >>> by_column(torch.zeros(2, 8, 1, 28)).shape
+        torch.Size([28, 2, 8])
+    """
+    return row[:, :, 0].permute(2, 0, 1).contiguous()

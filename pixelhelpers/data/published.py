@@ -1,4 +1,4 @@
-"""Images in: Fashion-MNIST, MNIST and CIFAR-10 through torchvision, and the bundled digits.
+"""Sets that others have published, and the bundled digits: `load_images`.
 
 A file in the data folder counts only when its checksum is right, so a truncated, foreign or
 half-written one is never taken for whole, and a download moves there only when it is finished.
@@ -18,14 +18,17 @@ import urllib.request
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
+from ..errors import DataError
+from .images import Images
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 _PATIENCE = 7.0  # seconds without a byte, all mirrors together, before a download is given up
 _VALID = 5_000  # how many images at the end of the published training file are for validation
 
@@ -50,42 +53,6 @@ _UNPACKED_MD5 = {
     "MNIST/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-
-
-class DataError(RuntimeError):
-    """A data set cannot be had; the message says why, and what to do."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Images:
-    """A set of images in three splits.
-
-    Arguments:
-        train, valid, test: images, uint8 `[N, C, H, W]` in `[0, levels)`.
-        train_labels, valid_labels, test_labels: their classes, int64 `[N]` in `[0, len(classes))`.
-        name: what `load_images` calls the set.
-        levels: how many values a pixel can take.
-        classes: the name of each class.
-
-    Example:
-        >>> load_images("digits")
-        Images('digits': 4000 train, 500 valid, 500 test, each 1×28×28 with 256 levels, 10 classes)
-    """
-
-    train: torch.Tensor
-    valid: torch.Tensor
-    test: torch.Tensor
-    train_labels: torch.Tensor
-    valid_labels: torch.Tensor
-    test_labels: torch.Tensor
-    name: str
-    levels: int
-    classes: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        counts = f"{len(self.train)} train, {len(self.valid)} valid, {len(self.test)} test"
-        size = "×".join(map(str, self.train.shape[1:]))
-        return f"Images({self.name!r}: {counts}, each {size} with {self.levels} levels, {len(self.classes)} classes)"
 
 
 def load_images(
@@ -145,81 +112,6 @@ def load_images(
         return _bundled_digits()
 
 
-def coloured(images: Images, levels: int = 256, seed: int = 0) -> Images:
-    """Paints grey images in colours of their own: a bright one for the figure, a dark one behind it.
-
-    Both hues are random, image by image, so the first pixel says much about all others, and red about
-    green about blue: a set that a model can only predict well when it uses the channels before.
-
-    Arguments:
-        images: a grey set, such as the bundled digits.
-        levels: how many values a channel can take, 2 to 256.
-        seed: of the hues.
-
-    Returns:
-        the set with images `[N, 3, H, W]` in `[0, levels)`.
-
-    Raises:
-        ValueError: for images that have colours already, or for another number of levels.
-
-    Example:
-        >>> coloured(load_images("digits"), levels=8)
-        Images('coloured digits': 4000 train, 500 valid, 500 test, each 3×28×28 with 8 levels, 10 classes)
-    """
-    if images.train.shape[1] != 1 or not 2 <= levels <= 256:
-        raise ValueError(
-            f"images have {images.train.shape[1]} channels and levels is {levels}: give a grey set and 2 to 256 levels."
-        )
-    generator = torch.Generator().manual_seed(seed)
-
-    def paint(grey: torch.Tensor) -> torch.Tensor:
-        hues = 6 * torch.rand(2, len(grey), 1, 1, 1, generator=generator)
-        bright, dark = ((hues + torch.tensor([0.0, 4.0, 2.0]).view(3, 1, 1)) % 6 - 3).abs().sub(1).clamp(0, 1)
-        share = grey / (images.levels - 1)
-        return ((share * bright + (1 - share) * 0.4 * dark) * (levels - 1)).round().to(torch.uint8)
-
-    parts = {part: paint(getattr(images, part)) for part in ("train", "valid", "test")}
-    return replace(images, **parts, name=f"coloured {images.name}", levels=levels)
-
-
-def random_shift(images: torch.Tensor, most: int = 1) -> torch.Tensor:
-    """Shifts each image by a few pixels at random, up or down and left or right: an augmentation for `fit`.
-
-    What enters at the border is 0, the background of the digits and clothes; what leaves is lost. The shifts
-    come from PyTorch's global generator, every one from `-most` to `most` as often in both directions.
-
-    Arguments:
-        images: integers `[N, C, H, W]`.
-        most: largest shift in pixels, smaller than the image's sides; 0 gives a copy.
-
-    Returns:
-        images of the same shape and type.
-
-    Raises:
-        ValueError: for other axes, or for a shift by more than there is.
-
-    Example:
-        >>> from functools import partial
-        >>> twice_as_far = partial(random_shift, most=2)  # for fit(…, augment=twice_as_far)
-        >>> dot = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
-        >>> dot[0, 0, 2, 2] = 9
-        >>> int(twice_as_far(dot).sum())
-        9
-    """
-    if images.dim() != 4:
-        raise ValueError(f"images have shape {tuple(images.shape)}: give [N, C, H, W].")
-    height, width = images.shape[-2:]
-    if not 0 <= most < min(height, width):
-        raise ValueError(f"most is {most}: give 0 to {min(height, width) - 1} for images of {height} x {width}.")
-    padded = F.pad(images, (most, most, most, most))
-    start = torch.randint(2 * most + 1, (2, len(images), 1)).to(images.device)
-    rows = start[0] + torch.arange(height, device=images.device)  # [N, H]
-    columns = start[1] + torch.arange(width, device=images.device)
-    batch = torch.arange(len(images), device=images.device)[:, None, None]
-    shifted = padded[batch, :, rows[:, :, None], columns[:, None, :]]  # [N, H, W, C]
-    return shifted.movedim(-1, 1).contiguous()
-
-
 def _unknown(name) -> str:
     near = difflib.get_close_matches(str(name).lower(), _CLASSES, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -229,7 +121,7 @@ def _unknown(name) -> str:
 def _bundled_digits() -> Images:
     path = _checkout() / "digits.npz"
     if not path.is_file():
-        path = Path(__file__).with_name("data_files") / "digits.npz"  # where the wheel has it
+        path = _PACKAGE / "data_files" / "digits.npz"  # where the wheel has it
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {key: torch.from_numpy(file[key]) for key in file.files}
@@ -243,7 +135,7 @@ def _bundled_digits() -> Images:
 
 
 def _checkout() -> Path:
-    return Path(__file__).resolve().parent.parent / "data"
+    return _PACKAGE.parent / "data"
 
 
 def _data_folder(root: str | os.PathLike | None) -> Path:

@@ -1,13 +1,12 @@
 """What must hold of the fronts, and of the layers that compute front after front."""
 
-import random
 
 import pytest
 import torch
 
 import pixelhelpers as ph
-from pixelhelpers.distributions import Categorical
-from pixelhelpers.wavefront import Wavefront
+from pixelhelpers.stepping import Wavefront
+from tests.test_every_model import step_through
 
 
 def fronts(count, shape, lag):
@@ -48,70 +47,6 @@ def test_a_front_sees_earlier_fronts_only():
         assert (wave.time[seen] < wave.time[row, column]).all()
         latest = max(latest, int((wave.time[seen] - wave.time[row, column]).max()))
     assert latest == -1  # a smaller lag would not do
-
-
-def architectures():
-    chance = random.Random(0)
-    kinds = ("PixelCNN", "GatedPixelCNN", "PixelCNNPlusPlus", "PixelSNAIL", "MultiscalePixelCNN")
-    for number in range(40):
-        kind = kinds[number % 5]
-        multiple = 4 if kind == "MultiscalePixelCNN" else 1
-        yield {
-            "kind": kind,
-            "image_channels": chance.choice((1, 1, 3)),
-            "levels": chance.randint(2, 9),
-            "hidden": 6 * chance.randint(1, 3),
-            "blocks": chance.randint(0 if kind == "PixelCNN" else 1, 4 if number % 5 < 2 else 2),
-            "classes": chance.choice((None, 3)),
-            "shape": (multiple * chance.randint(1, 9 // multiple), multiple * chance.randint(1, 9 // multiple)),
-            "count": chance.randint(1, 4),
-            "number": number,
-        }
-
-
-def step_through(model, images, label=None):
-    """The parameters `[C, H * W, N, ...]` of every value's distribution, front after front, for given images."""
-    wave = model.fronts(len(images), images.shape[1:], like=next(model.parameters()))
-    values, stepped = wave.by_front(images), []
-    with torch.no_grad():
-        predict, put = model.stepper(wave, label)
-        for front in wave:
-            stepped.append(parameters(predict(front)).unflatten(0, (-1, len(images))))
-            put(front, values[front.channel, front.pixels].flatten().long())
-        whole = parameters(model.predict(images, label))  # [N, C, H, W, ...]
-    stepped = torch.stack([torch.cat(stepped[channel :: wave.channels]) for channel in range(wave.channels)])
-    return stepped, whole.flatten(2, 3)[:, :, wave.pixels].permute(1, 2, 0, 3)
-
-
-def parameters(distribution):
-    """Normalised logits, and for a mixture the means and log-scales too."""
-    more = () if isinstance(distribution, Categorical) else (distribution.means, distribution.log_scales)
-    return torch.cat((distribution.logits, *more), -1)
-
-
-@pytest.mark.parametrize("architecture", list(architectures()), ids=str)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 5e-4)], ids=str)
-def test_stepping_equals_forward(architecture, dtype, tolerance):
-    architecture = dict(architecture)
-    height, width = architecture.pop("shape")
-    count, number = architecture.pop("count"), architecture.pop("number")
-    torch.manual_seed(number)
-    model = getattr(ph, architecture.pop("kind"))(**architecture).to(dtype).eval()
-    images = torch.randint(0, model.levels, (count, model.image_channels, height, width), dtype=torch.uint8)
-    label = None if model.classes is None else torch.randint(0, model.classes, (count,))
-    stepped, whole = step_through(model, images, label)
-    assert (stepped - whole).abs().max() < tolerance
-
-
-@pytest.mark.parametrize("name", ph.list_pretrained())
-def test_stepping_equals_forward_for_shipped_weights(name):
-    model = ph.load_pretrained(name)
-    images = ph.load_images("digits").test[:4]
-    label = None if model.classes is None else torch.arange(4)
-    stepped, whole = step_through(model, images, label)
-    assert (stepped - whole).abs().max() < 5e-4
-    stepped, whole = step_through(model.double(), images, label)
-    assert (stepped - whole).abs().max() < 1e-9
 
 
 def test_a_lag_that_is_too_small_is_noticed(monkeypatch):

@@ -1,0 +1,38 @@
+"""A set of images in three splits: `Images`."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Images:
+    """A set of images in three splits.
+
+    Arguments:
+        train, valid, test: images, uint8 `[N, C, H, W]` in `[0, levels)`.
+        train_labels, valid_labels, test_labels: their classes, int64 `[N]` in `[0, len(classes))`.
+        name: what `load_images` calls the set.
+        levels: how many values a pixel can take.
+        classes: the name of each class.
+
+    Example:
+        >>> from pixelhelpers import load_images
+        >>> load_images("digits")
+        Images('digits': 4000 train, 500 valid, 500 test, each 1×28×28 with 256 levels, 10 classes)
+    """
+
+    train: torch.Tensor
+    valid: torch.Tensor
+    test: torch.Tensor
+    train_labels: torch.Tensor
+    valid_labels: torch.Tensor
+    test_labels: torch.Tensor
+    name: str
+    levels: int
+    classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train)} train, {len(self.valid)} valid, {len(self.test)} test"
+        size = "×".join(map(str, self.train.shape[1:]))
+        return f"Images({self.name!r}: {counts}, each {size} with {self.levels} levels, {len(self.classes)} classes)"

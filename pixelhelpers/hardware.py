@@ -1,0 +1,159 @@
+"""What the machine offers: devices, precision, memory that is kept, and the processes that Accelerate finds."""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+PRECISIONS = ("no", "bf16", "fp16")
+
+
+def default_device() -> torch.device:
+    """Gives the device that `fit` takes when it is not told another: a GPU if there is one, else the CPU.
+
+    Example:
+        >>> default_device().type in ("cuda", "mps", "xpu", "cpu")
+        True
+    """
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def present_device(device: str | None) -> str:
+    """Gives the kind of a device by its name, if this machine has it.
+
+    Arguments:
+        device: "cpu", "cuda", "mps" or "cuda:0"; None chooses the best there is.
+
+    Raises:
+        ValueError: for a device that is not there.
+
+    Example:
+        >>> present_device("cpu")
+        'cpu'
+    """
+    best = default_device().type
+    kind = best if device is None else str(device).partition(":")[0]
+    if kind not in (best, "cpu"):
+        raise ValueError(f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out.")
+    return kind
+
+
+def default_precision(device: str) -> str:
+    """Gives the precision that `fit` takes when it is not told another: mixed where that is faster.
+
+    On CUDA GPUs, and on CPUs with matrix units for bfloat16 (Intel AMX; only newer versions of PyTorch can
+    tell), products are computed in a short format; weights, their averages and the optimiser's moments
+    stay in float32. So two kinds of machines train to slightly different weights; give `precision="no"`
+    where that matters.
+
+    Arguments:
+        device: "cuda", "mps" or "cpu".
+
+    Example:
+        >>> default_precision("mps")
+        'no'
+    """
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)
+    return "bf16" if device == "cpu" and capabilities().get("amx_bf16") else "no"
+
+
+def chosen_device(device: str | None, precision: str | None) -> tuple[str, str]:
+    """Completes what somebody asks for by what the machine has and does best.
+
+    Arguments:
+        device: as for `present_device`.
+        precision: "no", "bf16", "fp16", or None for `default_precision`.
+
+    Raises:
+        ValueError: for a device that is not there, or a precision that it lacks.
+
+    Example:
+        >>> chosen_device("cpu", "no")
+        ('cpu', 'no')
+    """
+    device = present_device(device)
+    precision = default_precision(device) if precision is None else precision
+    if precision == "fp16" and device == "cpu":
+        raise ValueError('precision="fp16" needs a GPU: on a CPU give "bf16" or "no".')
+    return device, precision
+
+
+def accelerator(device: str, precision: str, compile: bool):
+    """Makes the `accelerate.Accelerator` that trains on this device, with the processes that `torchrun` started.
+
+    Arguments:
+        device: "cuda", "mps" or "cpu".
+        precision: one of `PRECISIONS`.
+        compile: whether networks run through `torch.compile`.
+
+    Example:
+        >>> accelerator("cpu", "no", compile=False).num_processes
+        1
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    # Accelerate keeps the first choice of a process for good; a notebook may train twice, differently.
+    AcceleratorState._reset_state()
+    if (PartialState._shared_state.get("_cpu") or False) != (device == "cpu"):
+        PartialState._reset_state()
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no")
+
+
+@contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Lets the C library keep freed memory for the next step instead of handing it back to the system.
+
+    A training step on a CPU allocates the same large tensors again and again. Fresh pages for them take up
+    to a third of its time. Holds for the whole process until the block ends, then gives back what is left
+    over; does nothing where the C library is not glibc.
+
+    References:
+        The GNU C Library manual, "Malloc Tunable Parameters" (M_MMAP_MAX, M_TRIM_THRESHOLD).
+
+    Example:
+        >>> with keep_freed_memory():
+        ...     product = torch.ones(64, 64) @ torch.ones(64, 64)
+    """
+    try:
+        library = ctypes.CDLL(None)
+        mallopt, malloc_trim = library.mallopt, library.malloc_trim
+    except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        yield
+        return
+    m_trim_threshold, m_mmap_max = -1, -4
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, 2**31 - 1)
+    try:
+        yield
+    finally:  # glibc's defaults
+        mallopt(m_mmap_max, 65_536)
+        mallopt(m_trim_threshold, 128 * 1024)
+        malloc_trim(0)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Switches autocast and the short formats that stand in for float32 (TF32, bfloat16) off.
+
+    Arguments:
+        device: where the model is.
+
+    Example:
+        >>> with full_precision(torch.device("cpu")):
+        ...     torch.get_float32_matmul_precision()
+        'highest'
+    """
+    matmul = torch.get_float32_matmul_precision()
+    convolution = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = convolution

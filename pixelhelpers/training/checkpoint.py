@@ -1,0 +1,211 @@
+"""What a training run is: its `Settings`, its state `Run`, and how that is written to a file and read again.
+
+A checkpoint is one safetensors file, replaced as a whole: weights, their moving average, the best average so far,
+the optimiser's moments and the random state, with settings and everything else as JSON in its header.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from ..files import write_weights
+from ..hardware import PRECISIONS
+from ..models.base import AutoregressiveModel
+from .history import History
+
+FORMAT = 2
+CHECKPOINT = "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what a run computes: a checkpoint stores them, and is resumed with equal ones only.
+
+    Arguments:
+        model: the model's class.
+        network: the arguments that it was built with.
+        data: name and number of the training images.
+        epochs, batch_size, lr, weight_decay, clip, ema, patience, seconds, seed, precision: as for `fit`; another
+            patience may be given when a run is resumed.
+        augment: the name of the augmentation, or None.
+
+    Raises:
+        ValueError: for a number out of its range.
+
+    Example:
+        >>> Settings("PixelCNN", {}, "digits, 4000 images", epochs=0)
+        Traceback (most recent call last):
+        ValueError: epochs is 0: give at least 1.
+    """
+
+    model: str
+    network: dict[str, Any]
+    data: str
+    epochs: int
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+    patience: int | None = None
+    seconds: float | None = None
+    augment: str | None = None
+    seed: int = 0
+    precision: str = "no"
+
+    def __post_init__(self):
+        for name, fits, expected in (
+            ("epochs", self.epochs >= 1, "at least 1"),
+            ("batch_size", self.batch_size >= 1, "at least 1"),
+            ("lr", 0 < self.lr < math.inf, "a positive number"),
+            ("clip", self.clip > 0, "a positive number"),
+            ("ema", 0 <= self.ema < 1, "a number in [0, 1)"),
+            ("patience", self.patience is None or self.patience >= 1, "at least 1, or None"),
+            ("seconds", self.seconds is None or self.seconds > 0, "a positive number, or None"),
+            ("precision", self.precision in PRECISIONS, f"one of {PRECISIONS}"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}.")
+
+    def differences(self, stored: dict[str, Any]) -> list[str]:
+        """Names what decides the result and is not as it was stored."""
+        own = json.loads(json.dumps(asdict(self), default=int))
+        return [name for name in own if name != "patience" and own[name] != stored.get(name)]
+
+
+def name_of(augment: Callable | None) -> str | None:
+    """Says what settings call an augmentation: its name and the arguments that are fixed.
+
+    Example:
+        >>> name_of(functools.partial(sorted, reverse=True))
+        'sorted(reverse=True)'
+    """
+    if augment is None:
+        return None
+    if isinstance(augment, functools.partial):
+        fixed = [*map(repr, augment.args), *(f"{name}={value!r}" for name, value in augment.keywords.items())]
+        return f"{name_of(augment.func)}({', '.join(fixed)})"
+    return getattr(augment, "__qualname__", type(augment).__qualname__)
+
+
+def _moving_average(decay: float):
+    """An exponential moving average that forgets its start: early on it averages the last tenth."""
+
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        rate = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, weights, rate)
+
+    return update
+
+
+class Run:
+    """The state of a training run, and how it is written to and read from a file.
+
+    Arguments:
+        model: the model, where it will be trained.
+        settings: what decides the result.
+    """
+
+    def __init__(self, model: AutoregressiveModel, settings: Settings):
+        self.model, self.settings = model, settings
+        self.average = AveragedModel(model, multi_avg_fn=_moving_average(settings.ema))
+        # Fused where it exists: one pass over the weights instead of one per arithmetic operation.
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), fused=True
+        )
+        self.history = History()
+        self.best_weights: dict[str, Tensor] = {}
+        self.best = math.inf
+        self.epoch = self.batch = self.step = 0
+        self.seconds = 0.0
+        self.nats, self.values = 0.0, 0  # summed since the epoch began
+
+    def keep_if_best(self, valid: float) -> bool:
+        """Keeps the averaged weights if no epoch scored better; says whether it did."""
+        if not valid < self.best:
+            return False
+        self.best = valid
+        self.best_weights = {name: value.detach().clone() for name, value in self.average.module.state_dict().items()}
+        return True
+
+    def save(self, folder: Path, scaler: torch.amp.GradScaler | None) -> None:
+        """Writes the run's checkpoint into its folder, at once or not at all."""
+        tensors = {"random.cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        for part, state in (
+            ("model", self.model.state_dict()),
+            ("average", self.average.state_dict()),
+            ("best", self.best_weights),
+        ):
+            tensors |= {f"{part}.{name}": value for name, value in state.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        numbers = {
+            "format": FORMAT,
+            "settings": asdict(self.settings),
+            "history": self.history,
+            "best": self.best if math.isfinite(self.best) else None,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "nats": self.nats,
+            "values": self.values,
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=int)})
+
+    def load(self, path: Path, scaler: torch.amp.GradScaler | None) -> None:
+        """Goes on where the checkpoint stopped.
+
+        Raises:
+            ValueError: for a file that is not whole, of another version, or of a run with other settings.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                numbers = json.loads(file.metadata()["run"])
+                version, stored = numbers.get("format"), dict(numbers["settings"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole checkpoint ({error!r}): start without resume.") from None
+        if version != FORMAT:
+            raise ValueError(
+                f"{path} has format {version!r}, this package resumes {FORMAT}: train anew into another folder, or "
+                "go on with the version that wrote it."
+            )
+        for name in self.settings.differences(stored):
+            raise ValueError(
+                f"{path} was trained with {name}={stored.get(name)!r}, now {name}={getattr(self.settings, name)!r} is "
+                "asked for: resume with the same settings, or train into another folder."
+            )
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = value
+        self.model.load_state_dict(parts["model"])
+        self.average.load_state_dict(parts["average"])
+        self.best_weights = parts.get("best", {})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts.get("optimizer", {}).items():
+            index, _, moment = name.partition(".")
+            state.setdefault(int(index), {})[moment] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(parts["random"]["cpu"])
+        if "cuda" in parts["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(parts["random"]["cuda"])
+        if scaler is not None and numbers["scaler"]:
+            scaler.load_state_dict(numbers["scaler"])
+        self.history = History(numbers["history"])
+        self.best = math.inf if numbers["best"] is None else numbers["best"]
+        self.epoch, self.batch, self.step = numbers["epoch"], numbers["batch"], numbers["step"]
+        self.seconds, self.nats, self.values = numbers["seconds"], numbers["nats"], numbers["values"]
