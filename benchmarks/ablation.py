@@ -22,7 +22,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import pixelhelpers as ph
-from pixelhelpers.layers import gate, shift_down
+from pixelhelpers.layers import shift_down
+from pixelhelpers.models.gated import gate
 
 RESULT = Path(__file__).with_suffix(".json")
 SEEDS = {"fashion-mnist": (0, 1, 2), "digits": (0, 1)}
@@ -115,7 +116,7 @@ def train(images: ph.Images, stacks: int, gated: bool, seed: int, count: int) ->
 def main() -> None:
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
-        "precision": ph.training.default_precision(ph.default_device().type),
+        "precision": ph.hardware.default_precision(ph.default_device().type),
         "images": IMAGES,
         "weights": {name(*kind): live_weights(Network(*kind)) for kind in HIDDEN},
         "runs": [],

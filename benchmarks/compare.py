@@ -224,7 +224,7 @@ def main() -> None:
     if RESULT.exists():
         result["models"] = json.loads(RESULT.read_text(encoding="utf-8"))["models"]
     if options.time:
-        with ph.training.keep_freed_memory():
+        with ph.hardware.keep_freed_memory():
             time(result["models"])
         write(result)
         publish(result)

@@ -17,29 +17,33 @@ from pathlib import Path
 import torch
 from ablation import few
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 import pixelhelpers as ph
-from pixelhelpers.distributions import Categorical, categorical_log_prob
+from pixelhelpers.models.heads import SoftmaxHead
 
 RESULT = Path(__file__).with_suffix(".json")
 IMAGES, ROUNDS, SEED = 3_000, 5, 0
 SIZE = {"hidden": 32, "blocks": 1}
 
 
+class LinearSoftmax(nn.Conv2d):
+    """A head of one layer, as the mixture's, that gives 256 logits in place of a mixture's parameters."""
+
+    conditionals, log_prob = SoftmaxHead.conditionals, SoftmaxHead.log_prob
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(F.elu(features).to(self.weight.dtype))
+
+
 class WithSoftmax(ph.PixelCNNPlusPlus):
-    """PixelCNN++ whose head gives 256 logits in place of a mixture's parameters."""
+    """PixelCNN++ with this head."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
-        self.head = nn.Conv2d(self.head.in_channels, self.levels, 1)
-
-    def predict(self, x: Tensor, label=None, at=None) -> Categorical:
-        return Categorical(logits=self(x, label).movedim(1, -1)[:, None])
-
-    def log_prob(self, x: Tensor, label=None) -> Tensor:
-        logits = self(x, label).movedim(1, -1).flatten(0, -2)
-        return categorical_log_prob(logits, x.flatten().long()).view(len(x), -1).sum(1)
+        self.head = LinearSoftmax(self.head.in_channels, self.levels, 1)
 
 
 def shipped(_: Tensor) -> nn.Module:
@@ -105,7 +109,7 @@ def main() -> None:
     result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"runs": []}
     result |= {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
-        "precision": ph.training.default_precision(ph.default_device().type),
+        "precision": ph.hardware.default_precision(ph.default_device().type),
         "images": IMAGES,
         "size": SIZE,
     }

@@ -9,17 +9,17 @@ method "naive". All methods are run in turn, several times over, and the median 
 given. "naive" and "cropped" draw in some turns, spread evenly over the order of drawing, an image of which
 the other pixels are known; what that takes beyond a call that draws none is multiplied up to all turns.
 "fixed-point" runs once, and with the shipped weights only: how many passes it takes depends on what the
-model has learned. All of it runs after `training.keep_freed_memory`, which helps "naive" most. Leave the
+model has learned. All of it runs after `hardware.keep_freed_memory`, which helps "naive" most. Leave the
 machine idle meanwhile.
 """
 
 import argparse
-import contextlib
 import ctypes
 import json
 import platform
 import statistics
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,8 @@ def draw_with(model, batch: int, side: int, method: str, known: torch.Tensor | N
     given = None if known is None else torch.zeros(batch, 1, side, side, dtype=torch.uint8)
 
     def draw() -> None:
-        with contextlib.redirect_stdout(None):  # a line says that known pixels come after unknown ones
+        with warnings.catch_warnings():  # one says that known pixels come after unknown ones
+            warnings.simplefilter("ignore")
             keywords = {"given": given, "known": known, "label": some_label(model), "seed": 0, "progress": False}
             ph.sample(model, batch, method=method, shape=(side, side), **keywords)
 
@@ -305,5 +306,5 @@ def write(result: dict) -> None:
 
 
 if __name__ == "__main__":
-    with ph.training.keep_freed_memory():
+    with ph.hardware.keep_freed_memory():
         main()

@@ -26,12 +26,10 @@ import pixelhelpers as ph
 from pixelhelpers.layers import (
     DownRightShiftedConv2d,
     DownShiftedConv2d,
-    ShiftedPair,
-    rewritten,
     shift_down,
     shift_right,
-    to_masked,
 )
+from pixelhelpers.rewriting import ShiftedPair, rewritten, to_masked
 
 RESULT = Path(__file__).with_suffix(".json")
 SEEDS = {"fashion-mnist": (0,), "digits": (0,)}
@@ -168,9 +166,9 @@ def main() -> None:
         sys.exit(f"unknown part {sys.argv[1]!r}: give quality or cost, or nothing for both.")
     result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"runs": []}
     result["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-    result["precision"] = ph.training.default_precision(ph.default_device().type)
+    result["precision"] = ph.hardware.default_precision(ph.default_device().type)
     for name in sys.argv[1:2] or parts:
-        with ph.training.keep_freed_memory():  # as `fit` does
+        with ph.hardware.keep_freed_memory():  # as `fit` does
             parts[name](result)
 
 

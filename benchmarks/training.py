@@ -92,7 +92,7 @@ def main() -> None:
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
         "batch": BATCH,
-        "default_precision": ph.training.default_precision("cpu"),
+        "default_precision": ph.hardware.default_precision("cpu"),
         "peak_gflops": 2e-9 * peak(),
         "steps": [training_step(*size, precision) for size in SIZES for precision in ("no", "bf16")],
         "import_ratio": import_ratio(),
@@ -109,5 +109,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ph.training.keep_freed_memory():  # as `fit` does
+    with ph.hardware.keep_freed_memory():  # as `fit` does
         main()

@@ -1,6 +1,5 @@
 """What must hold of the fronts, and of the layers that compute front after front."""
 
-
 import pytest
 import torch
 
