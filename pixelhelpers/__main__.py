@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from . import data, grids, hardware, models, sampling, scoring, training
-from .errors import DataError
+from .errors import DataError, require
 from .files import write_atomically
 from .models.base import AutoregressiveModel
 
@@ -125,8 +125,10 @@ def _train(options: argparse.Namespace) -> int:
     images = data.load_images(options.data, options.root, fallback=False)
     network = {name: value for name in ("hidden", "blocks", "dropout") if (value := getattr(options, name)) is not None}
     if options.softmax:
-        if options.model != "attention":
-            raise ValueError(f"--softmax was given with --model {options.model}: only attention has both heads.")
+        require(
+            options.model == "attention",
+            f"--softmax was given with --model {options.model}: only attention has both heads.",
+        )
         network["components"] = None
     torch.manual_seed(options.seed)
     model = MODELS[options.model](
@@ -177,14 +179,18 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     out = Path(options.out)
-    if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
-        raise ValueError(f"out is {options.out}: give a name that ends in .png, in a folder that exists.")
+    require(
+        out.suffix.lower() == ".png" and out.absolute().parent.is_dir(),
+        f"out is {options.out}: give a name that ends in .png, in a folder that exists.",
+    )
     model = _load_weights(options.weights).to(hardware.present_device(options.device))
     label, columns = None, 8
     if options.label is not None:
         columns, rest = divmod(options.count, len(options.label))
-        if rest or not columns:
-            raise ValueError(f"count is {options.count} for {len(options.label)} classes: give a multiple of these.")
+        require(
+            not rest and columns,
+            f"count is {options.count} for {len(options.label)} classes: give a multiple of these.",
+        )
         label = torch.tensor(options.label).repeat_interleave(columns)
         columns = columns if len(options.label) > 1 else 8
     images = sampling.sample(

@@ -1,4 +1,4 @@
-"""What can go wrong and has a name: `ModelError`, `CausalityError`, `DataError`."""
+"""What can go wrong and has a name: `ModelError`, `CausalityError`, `DataError`; `require` says it in words."""
 
 
 class ModelError(AssertionError):
@@ -11,3 +11,18 @@ class CausalityError(ModelError):
 
 class DataError(RuntimeError):
     """A data set cannot be had; the message says why, and what to do."""
+
+
+def require(holds: bool, otherwise: str, error: type[Exception] = ValueError) -> None:
+    """Raises an error unless something holds.
+
+    Arguments:
+        holds: what must be so.
+        otherwise: the error's text: what was given, what was expected and what to do.
+        error: the kind of error.
+
+    Example:
+        >>> require(2 + 2 == 4, "count again")
+    """
+    if not holds:
+        raise error(otherwise)

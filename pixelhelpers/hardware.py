@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from .errors import require
+
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -34,8 +36,9 @@ def present_device(device: str | None) -> str:
     """
     best = default_device().type
     kind = best if device is None else str(device).partition(":")[0]
-    if kind not in (best, "cpu"):
-        raise ValueError(f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out.")
+    require(
+        kind in (best, "cpu"), f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out."
+    )
     return kind
 
 
@@ -76,8 +79,7 @@ def chosen_device(device: str | None, precision: str | None) -> tuple[str, str]:
     """
     device = present_device(device)
     precision = default_precision(device) if precision is None else precision
-    if precision == "fp16" and device == "cpu":
-        raise ValueError('precision="fp16" needs a GPU: on a CPU give "bf16" or "no".')
+    require(precision != "fp16" or device != "cpu", 'precision="fp16" needs a GPU: on a CPU give "bf16" or "no".')
     return device, precision
 
 

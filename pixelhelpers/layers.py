@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .errors import require
 from .stepping import ConvStep, Wavefront
 
 
@@ -33,11 +34,10 @@ def channel_groups(features: int, image_channels: int) -> Tensor:
         >>> channel_groups(6, 3)
         tensor([0, 0, 1, 1, 2, 2])
     """
-    if features < image_channels:
-        raise ValueError(
-            f"{features} features cannot be shared among {image_channels} image channels: "
-            f"give at least {image_channels}."
-        )
+    require(
+        features >= image_channels,
+        f"{features} features cannot be shared among {image_channels} image channels: give at least {image_channels}.",
+    )
     return torch.arange(features) * image_channels // features
 
 
@@ -53,8 +53,10 @@ def group_sizes(features: int, image_channels: int) -> list[int]:
 
 def _sides(kernel_size: int | tuple[int, int]) -> tuple[int, int]:
     rows, columns = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-    if min(rows, columns) < 1 or rows % 2 == 0 or columns % 2 == 0:
-        raise ValueError(f"kernel_size is {kernel_size}: give odd numbers, so that there is a centre.")
+    require(
+        min(rows, columns) >= 1 and rows % 2 != 0 and columns % 2 != 0,
+        f"kernel_size is {kernel_size}: give odd numbers, so that there is a centre.",
+    )
     return rows, columns
 
 
@@ -93,8 +95,7 @@ def raster_mask(
                 [1, 0, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
-    if mask_type not in ("A", "B"):
-        raise ValueError(f"mask_type is {mask_type!r}: give 'A' (first layer) or 'B' (later layers).")
+    require(mask_type in ("A", "B"), f"mask_type is {mask_type!r}: give 'A' (first layer) or 'B' (later layers).")
     rows, columns = _sides(kernel_size)
     row, column = rows // 2, columns // 2  # the centre
     of_input = channel_groups(in_channels, image_channels)
@@ -247,8 +248,10 @@ class DownShiftedConv2d(nn.Conv2d):
         self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1, bias: bool = True
     ):
         rows, columns = kernel_size
-        if rows < 1 or columns < 1 or columns % 2 == 0:
-            raise ValueError(f"kernel_size is {kernel_size}: give (rows, columns), columns odd.")
+        require(
+            rows >= 1 and columns >= 1 and columns % 2 != 0,
+            f"kernel_size is {kernel_size}: give (rows, columns), columns odd.",
+        )
         super().__init__(in_channels, out_channels, kernel_size, _stride(stride), bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -306,8 +309,7 @@ class DownRightShiftedConv2d(nn.Conv2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1):
-        if min(kernel_size) < 1:
-            raise ValueError(f"kernel_size is {kernel_size}: give (rows, columns), at least (1, 1).")
+        require(min(kernel_size) >= 1, f"kernel_size is {kernel_size}: give (rows, columns), at least (1, 1).")
         super().__init__(in_channels, out_channels, kernel_size, _stride(stride))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -324,8 +326,7 @@ class DownRightShiftedConv2d(nn.Conv2d):
 
 
 def _stride(stride: int) -> int:
-    if stride not in (1, 2):
-        raise ValueError(f"stride is {stride}: give 1, or 2 to halve height and width.")
+    require(stride in (1, 2), f"stride is {stride}: give 1, or 2 to halve height and width.")
     return stride
 
 

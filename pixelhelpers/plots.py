@@ -150,8 +150,7 @@ def kernel(mask: Tensor, title: str = "", axis=None) -> Figure:
         >>> figure = kernel(torch.ones(3, 3, dtype=torch.bool))
     """
     size = len(mask)
-    if axis is None:
-        _, axis = subplots(size=(2.4, 2.6))
+    axis = axis or subplots(size=(2.4, 2.6))[1]
     axis.imshow(mask.float().numpy(), cmap=mpl.colors.ListedColormap(["#e8e8e8", SKY]), vmin=0, vmax=1)
     for row in range(size):
         for column in range(size):
@@ -174,10 +173,8 @@ def field(values: Tensor, at: tuple[int, int] | None = None, title: str = "", ax
     Example:
         >>> figure = field(torch.rand(28, 28), at=(14, 14))
     """
-    if axis is None:
-        _, axis = subplots(size=(3.6, 3.2))
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis = axis or subplots(size=(3.6, 3.2))[1]
+    axis.set(xticks=[], yticks=[], title=title)
     if values.dtype == torch.bool:
         axis.imshow(values.float().numpy(), cmap=mpl.colors.ListedColormap(["#e8e8e8", SKY]), vmin=0, vmax=1)
         if max(values.shape) <= 32:
@@ -186,7 +183,6 @@ def field(values: Tensor, at: tuple[int, int] | None = None, title: str = "", ax
         axis.figure.colorbar(axis.imshow(values.numpy()), ax=axis)
     if at is not None:
         _mark(axis, at)
-    axis.set_title(title)
     return axis.figure
 
 
@@ -251,17 +247,14 @@ def influence(weight: Tensor, at: tuple[int, int], title: str = "", axis=None) -
     Example:
         >>> figure = influence(torch.rand(28, 28), at=(14, 14))
     """
-    if axis is None:
-        _, axis = subplots(size=(3.8, 3.2))
+    axis = axis or subplots(size=(3.8, 3.2))[1]
     share = weight / weight.sum()
     share = torch.where(share > 0, share, torch.nan)
     norm = mpl.colors.LogNorm(vmin=1e-6, vmax=1)
     axis.figure.colorbar(axis.imshow(share.numpy(), norm=norm), ax=axis, extend="min", label="share of the weight")
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set(visible=True, color="0.7")
     _mark(axis, at)
-    axis.set_title(title)
     return axis.figure
 
 
@@ -287,8 +280,7 @@ def attention(
     Example:
         >>> figure = attention(torch.full((784,), 1 / 784), (14, 14), torch.zeros(1, 28, 28, dtype=torch.uint8))
     """
-    if axis is None:
-        _, axis = subplots(size=(3.4, 3.4))
+    axis = axis or subplots(size=(3.4, 3.4))[1]
     height, width = picture.shape[-2:]
     place = at[0] * width + at[1]
     share = torch.zeros(height * width)
@@ -298,11 +290,9 @@ def attention(
     colours = (1 - strength) * 0.4 * grey + strength * torch.tensor(mpl.colors.to_rgb(ORANGE))
     colours[place:] = 0.75 + 0.2 * grey[place:]
     axis.imshow(colours.view(height, width, 3).numpy())
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set_visible(False)
     _mark(axis, at, colour=BLUE)
-    axis.set_title(title)
     return axis.figure
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .errors import require
 from .layers import (
     DownRightShiftedConv2d,
     DownRightShiftedConvTranspose2d,
@@ -58,11 +59,12 @@ class ShiftedPair(nn.Module):
     """
 
     def __init__(self, mask_type: str, in_channels: int, out_channels: int, kernel_size: int):
-        if mask_type not in ("A", "B"):
-            raise ValueError(f"mask_type is {mask_type!r}: give 'A' (first layer) or 'B' (later layers).")
+        require(mask_type in ("A", "B"), f"mask_type is {mask_type!r}: give 'A' (first layer) or 'B' (later layers).")
         reach = kernel_size // 2
-        if kernel_size % 2 == 0 or kernel_size < (3 if mask_type == "A" else 1):
-            raise ValueError(f"kernel_size is {kernel_size}: give an odd number, for type A at least 3.")
+        require(
+            kernel_size % 2 != 0 and kernel_size >= 3 if mask_type == "A" else 1,
+            f"kernel_size is {kernel_size}: give an odd number, for type A at least 3.",
+        )
         super().__init__()
         self.mask_type = mask_type
         self.above = DownShiftedConv2d(in_channels, out_channels, (reach, kernel_size), bias=False) if reach else None
@@ -92,11 +94,11 @@ def to_shifted(layer: MaskedConv2d) -> ShiftedPair:
         True
     """
     rows, columns = layer.kernel_size
-    if rows != columns or layer.image_channels != 1:
-        raise ValueError(
-            f"the layer has a kernel of {rows}x{columns} and {layer.image_channels} image channels: "
-            "only square kernels of one channel are sums of two shifts."
-        )
+    require(
+        rows == columns and layer.image_channels == 1,
+        f"the layer has a kernel of {rows}x{columns} and {layer.image_channels} image channels: "
+        "only square kernels of one channel are sums of two shifts.",
+    )
     pair = ShiftedPair(layer.mask_type, layer.in_channels, layer.out_channels, rows).to(layer.weight)
     with torch.no_grad():
         pair.beside.weight.copy_(layer.weight[:, :, [rows // 2], : pair.beside.kernel_size[1]])
@@ -139,8 +141,7 @@ def to_masked(layer: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
                 [1, 1, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
-    if not isinstance(layer, SHIFTED):
-        raise TypeError(f"layer is a {type(layer).__name__}: give a shifted convolution.")
+    require(isinstance(layer, SHIFTED), f"layer is a {type(layer).__name__}: give a shifted convolution.", TypeError)
     both_sides = isinstance(layer, DownShiftedConv2d | DownShiftedConvTranspose2d)
     rows, columns = layer.kernel_size
     reach = max(rows - 1, columns // 2 if both_sides else columns - 1)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .errors import CausalityError
+from .errors import CausalityError, require
 from .hardware import full_precision
 from .models.base import AutoregressiveModel, evaluation_mode, structure
 from .models.own import OwnModule, as_model, unwrapped
@@ -203,14 +203,13 @@ def draw(
 
 
 def _check_options(count: int, method: str, temperature: float, top_p: float | None) -> None:
-    if count < 1:
-        raise ValueError(f"count is {count}: give at least 1.")
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}: give one of {', '.join(METHODS)}.")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}: give a number above 0, or greedy=True for the limit 0.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}: give a number in (0, 1].")
+    require(count >= 1, f"count is {count}: give at least 1.")
+    require(method in METHODS, f"method is {method!r}: give one of {', '.join(METHODS)}.")
+    require(
+        0 < temperature < math.inf,
+        f"temperature is {temperature}: give a number above 0, or greedy=True for the limit 0.",
+    )
+    require(top_p is None or 0 < top_p <= 1, f"top_p is {top_p}: give a number in (0, 1].")
 
 
 def _check_total(total: Tensor) -> None:
@@ -221,8 +220,9 @@ def _check_total(total: Tensor) -> None:
 
 def _check_weights(model: nn.Module) -> None:
     for name, value in model.named_parameters():
-        if not value.isfinite().all():
-            raise ValueError(f"the weight {name!r} holds NaN or infinite numbers: load weights from before that.")
+        require(
+            value.isfinite().all(), f"the weight {name!r} holds NaN or infinite numbers: load weights from before that."
+        )
 
 
 def _canvas_shape(model: nn.Module, shape, given) -> tuple[int, tuple[int, int]]:
@@ -233,8 +233,10 @@ def _canvas_shape(model: nn.Module, shape, given) -> tuple[int, tuple[int, int]]
     size = getattr(model, "image_size", 28)
     if shape is None:
         shape = (size, size) if given is None else tuple(given.shape[-2:])
-    if not isinstance(shape, tuple | list | torch.Size) or len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"shape is {shape}: give (height, width) in pixels.")
+    require(
+        isinstance(shape, tuple | list | torch.Size) and len(shape) == 2 and min(shape) >= 1,
+        f"shape is {shape}: give (height, width) in pixels.",
+    )
     if given is not None and tuple(given.shape[-2:]) != tuple(shape):
         raise ValueError(f"shape is {tuple(shape)}, but given has {tuple(given.shape[-2:])}: leave shape out.")
     channels = getattr(model, "image_channels", 1 if given is None else given.shape[-3])
@@ -248,13 +250,15 @@ def _start(count, shape, given, known, levels) -> tuple[Tensor, Tensor | None]:
     canvas = torch.zeros(count, *shape, dtype=torch.uint8)
     if given is None and known is None:
         return canvas, None
-    if given is None or known is None:
-        raise ValueError("given and known belong together: the images, and which of their values to keep.")
-    if known.dtype != torch.bool or known.dim() not in (2, 3, 4):
-        raise ValueError(
-            f"known has type {known.dtype} and shape {tuple(known.shape)}: give bool [H, W], [C, H, W] or "
-            "[count, C, H, W]."
-        )
+    require(
+        given is not None and known is not None,
+        "given and known belong together: the images, and which of their values to keep.",
+    )
+    require(
+        known.dtype == torch.bool and known.dim() in (2, 3, 4),
+        f"known has type {known.dtype} and shape {tuple(known.shape)}: give bool [H, W], [C, H, W] or "
+        "[count, C, H, W].",
+    )
     try:
         given, kept = given.cpu().expand(count, *shape), known.cpu().expand(count, *shape)
     except RuntimeError:
@@ -294,16 +298,18 @@ class _Job(NamedTuple):
 def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, int]) -> Callable[[_Job], Tensor]:
     """The function that draws a job's images. All have the same result."""
     rank = model.order(shape)
-    if name == "cropped" and (rank.amax((0, 2))[:-1] > rank.amin((0, 2))[1:]).any():
-        raise ValueError(
-            f"{type(model).__name__} draws pixels below before all those above, so no rows can be cropped: "
-            "give 'cached' or 'auto'."
-        )
+    require(
+        name != "cropped" or not (rank.amax((0, 2))[:-1] > rank.amin((0, 2))[1:]).any(),
+        f"{type(model).__name__} draws pixels below before all those above, so no rows can be cropped: "
+        "give 'cached' or 'auto'.",
+    )
     obstacle = why_not_cached(model) if name in ("auto", "cached") else None
     if name == "auto":
         name = "cached" if obstacle is None else "fixed-point"
-    if name == "cached" and obstacle is not None:
-        raise ValueError(f"{obstacle}: give method='fixed-point', which is fast for any model, or 'auto'.")
+    require(
+        name != "cached" or obstacle is None,
+        f"{obstacle}: give method='fixed-point', which is fast for any model, or 'auto'.",
+    )
     return {"naive": _naive, "cropped": _cropped, "cached": _cached, "fixed-point": _fixed_point}[name]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .errors import CausalityError, ModelError
+from .errors import CausalityError, ModelError, require
 from .files import read_weights
 from .models.base import AutoregressiveModel, evaluation_mode
 from .models.own import OwnModule, as_model, unwrapped
@@ -38,10 +38,10 @@ def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
         >>> bits_per_dim(torch.full((2,), -16 * math.log(256)), x)
         tensor([8., 8.])
     """
-    if images.dim() != 4 or log_prob.shape != images.shape[:1]:
-        raise ValueError(
-            f"log_prob has shape {tuple(log_prob.shape)} and images {tuple(images.shape)}: give [N] and [N, C, H, W]."
-        )
+    require(
+        images.dim() == 4 and log_prob.shape == images.shape[:1],
+        f"log_prob has shape {tuple(log_prob.shape)} and images {tuple(images.shape)}: give [N] and [N, C, H, W].",
+    )
     return log_prob / (-math.log(2) * images[0].numel())
 
 
@@ -66,8 +66,7 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, 
         >>> round(evaluate(PixelCNN(hidden=8, blocks=1), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)))
         8
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: give at least 1.")
+    require(batch_size >= 1, f"batch_size is {batch_size}: give at least 1.")
     model = model_for(model, images, "images")
     check_labels(model, labels, images, "labels")
     with evaluation_mode(model):
@@ -87,21 +86,21 @@ def total_nats(model: AutoregressiveModel, images: Tensor, labels: Tensor | None
 
 def model_for(model: nn.Module, images: Tensor, name: str, levels: int | None = None) -> AutoregressiveModel:
     """Takes a model or a module as a model, and refuses images that it cannot score, by the name that is given."""
-    if images.dim() != 4 or len(images) == 0 or images.is_floating_point():
-        raise ValueError(
-            f"{name} has type {images.dtype} and shape {tuple(images.shape)}: give integers [N, C, H, W], N > 0."
-        )
+    require(
+        images.dim() == 4 and len(images) != 0 and not images.is_floating_point(),
+        f"{name} has type {images.dtype} and shape {tuple(images.shape)}: give integers [N, C, H, W], N > 0.",
+    )
     model = as_model(model, levels=levels, image_channels=images.shape[1], shape=tuple(images.shape[-2:]))
     if int(images.min()) < 0 or int(images.max()) >= model.levels:
         raise ValueError(
             f"{name} has values from {int(images.min())} to {int(images.max())}, but the model knows "
             f"{model.levels} levels: give integers from 0 to {model.levels - 1}."
         )
-    if images.shape[1] != model.image_channels:
-        raise ValueError(
-            f"{name} has {images.shape[1]} channels, but the model was built for {model.image_channels}: "
-            f"build it with image_channels={images.shape[1]}."
-        )
+    require(
+        images.shape[1] == model.image_channels,
+        f"{name} has {images.shape[1]} channels, but the model was built for {model.image_channels}: "
+        f"build it with image_channels={images.shape[1]}.",
+    )
     model.order(tuple(images.shape[1:]))  # refuses a size that the model cannot draw
     return model
 
@@ -148,14 +147,13 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
     channels, height, width = shape if len(shape) == 3 else (1, *shape)
     values = channels * height * width
     count = levels**values
-    if count > MOST_IMAGES:
-        raise ValueError(
-            f"there are {levels}^{values} = {count:,} images of shape {tuple(shape)} with {levels} "
-            f"levels: take a smaller shape or fewer levels (at most {MOST_IMAGES:,} images)."
-        )
+    require(
+        count <= MOST_IMAGES,
+        f"there are {levels}^{values} = {count:,} images of shape {tuple(shape)} with {levels} "
+        f"levels: take a smaller shape or fewer levels (at most {MOST_IMAGES:,} images).",
+    )
     net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, shape=(height, width))
-    if net.levels != levels:
-        raise ValueError(f"levels is {levels}, but the model was built with levels={net.levels}.")
+    require(net.levels == levels, f"levels is {levels}, but the model was built with levels={net.levels}.")
     net = net.cpu().double().eval()
     label = 0 if label is None and net.classes is not None else label
     place = levels ** torch.arange(values)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch.nn import functional as F
 
+from ..errors import require
 from .images import Images
 
 
@@ -30,10 +31,10 @@ def coloured(images: Images, levels: int = 256, seed: int = 0) -> Images:
         >>> coloured(load_images("digits"), levels=8)
         Images('coloured digits': 4000 train, 500 valid, 500 test, each 3×28×28 with 8 levels, 10 classes)
     """
-    if images.train.shape[1] != 1 or not 2 <= levels <= 256:
-        raise ValueError(
-            f"images have {images.train.shape[1]} channels and levels is {levels}: give a grey set and 2 to 256 levels."
-        )
+    require(
+        images.train.shape[1] == 1 and 2 <= levels <= 256,
+        f"images have {images.train.shape[1]} channels and levels is {levels}: give a grey set and 2 to 256 levels.",
+    )
     generator = torch.Generator().manual_seed(seed)
 
     def paint(grey: torch.Tensor) -> torch.Tensor:
@@ -70,11 +71,12 @@ def random_shift(images: torch.Tensor, most: int = 1) -> torch.Tensor:
         >>> int(twice_as_far(dot).sum())
         9
     """
-    if images.dim() != 4:
-        raise ValueError(f"images have shape {tuple(images.shape)}: give [N, C, H, W].")
+    require(images.dim() == 4, f"images have shape {tuple(images.shape)}: give [N, C, H, W].")
     height, width = images.shape[-2:]
-    if not 0 <= most < min(height, width):
-        raise ValueError(f"most is {most}: give 0 to {min(height, width) - 1} for images of {height} x {width}.")
+    require(
+        0 <= most < min(height, width),
+        f"most is {most}: give 0 to {min(height, width) - 1} for images of {height} x {width}.",
+    )
     padded = F.pad(images, (most, most, most, most))
     start = torch.randint(2 * most + 1, (2, len(images), 1)).to(images.device)
     rows = start[0] + torch.arange(height, device=images.device)  # [N, H]

@@ -25,7 +25,7 @@ from shutil import copyfile
 import numpy as np
 import torch
 
-from ..errors import DataError
+from ..errors import DataError, require
 from .images import Images
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -99,8 +99,7 @@ def load_images(
         >>> images.test_labels[:4].tolist(), images.levels, len(images.classes)
         ([0, 1, 2, 3], 256, 10)
     """
-    if name not in tuple(_CLASSES):  # a tuple, for names that cannot be hashed
-        raise ValueError(_unknown(name))
+    require(name in tuple(_CLASSES), _unknown(name))
     if name == "digits":
         return _bundled_digits()
     try:

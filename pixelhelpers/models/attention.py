@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
+from ..errors import require
 from ..layers import (
     DownRightShiftedConv2d,
     DownShiftedConv2d,
@@ -99,8 +100,10 @@ class CausalAttention(nn.Module):
 
     def __init__(self, features: int, extra: int, hidden: int, heads: int):
         super().__init__()
-        if heads < 1 or hidden % heads:
-            raise ValueError(f"heads is {heads}: give a divisor of {hidden}, the number of features they share.")
+        require(
+            heads >= 1 and hidden % heads == 0,
+            f"heads is {heads}: give a divisor of {hidden}, the number of features they share.",
+        )
         self.heads = heads
         self.query = nn.Conv2d(features, hidden, 1)
         self.key_value = nn.Conv2d(features + extra, 2 * hidden, 1)

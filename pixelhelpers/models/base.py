@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ..errors import require
 from ..files import read_weights, write_atomically, write_weights
 from ..stepping import WHOLE_ROW, Front, Fronts, Wavefront, raster_order
 from .heads import At, Head
@@ -28,10 +29,8 @@ def at_least(least: int, **given: int) -> None:
         ValueError: blocks is 0: give at least 1.
     """
     for name, number in given.items():
-        if int(number) != number:
-            raise ValueError(f"{name} is {number}: give a whole number.")
-        if number < least:
-            raise ValueError(f"{name} is {number}: give at least {least}.")
+        require(int(number) == number, f"{name} is {number}: give a whole number.")
+        require(number >= least, f"{name} is {number}: give at least {least}.")
 
 
 def structure(module: nn.Module) -> list[tuple[str, type, str]]:
@@ -114,12 +113,12 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         super().__init__()
         at_least(2, levels=levels)
         at_least(1, image_channels=image_channels, image_size=image_size)
-        if levels > 256:
-            raise ValueError(f"levels is {levels}: give at most 256, what the bytes of an image can hold.")
-        if classes is not None and classes < 1:
-            raise ValueError(f"classes is {classes}: give at least 1, or None for a model without classes.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}: give a number from 0 to below 1.")
+        require(levels <= 256, f"levels is {levels}: give at most 256, what the bytes of an image can hold.")
+        require(
+            classes is None or classes >= 1,
+            f"classes is {classes}: give at least 1, or None for a model without classes.",
+        )
+        require(0 <= dropout < 1, f"dropout is {dropout}: give a number from 0 to below 1.")
         self.levels, self.image_channels, self.image_size, self.classes = levels, image_channels, image_size, classes
 
     # -- input ------------------------------------------------------------------------------------
@@ -304,21 +303,24 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         """
         folder = Path(folder)
         for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} holds no {name}: give a folder that save_pretrained wrote.")
+            require(
+                (folder / name).is_file(),
+                f"{folder} holds no {name}: give a folder that save_pretrained wrote.",
+                FileNotFoundError,
+            )
         model = cls._from_config(folder / "config.json")
         weights = read_weights(folder / "model.safetensors")
         own = model.state_dict()
         for name in sorted(own.keys() | weights.keys()):
-            if name not in weights:
-                raise ValueError(f"{folder / 'model.safetensors'} lacks the weight {name!r} of {type(model).__name__}.")
-            if name not in own:
-                raise ValueError(f"{folder / 'model.safetensors'} holds {name!r}, unknown to {type(model).__name__}.")
-            if own[name].shape != weights[name].shape:
-                raise ValueError(
-                    f"weight {name!r} has shape {tuple(weights[name].shape)}, but {folder / 'config.json'} "
-                    f"describes {tuple(own[name].shape)}."
-                )
+            require(
+                name in weights, f"{folder / 'model.safetensors'} lacks the weight {name!r} of {type(model).__name__}."
+            )
+            require(name in own, f"{folder / 'model.safetensors'} holds {name!r}, unknown to {type(model).__name__}.")
+            require(
+                own[name].shape == weights[name].shape,
+                f"weight {name!r} has shape {tuple(weights[name].shape)}, but {folder / 'config.json'} "
+                f"describes {tuple(own[name].shape)}.",
+            )
         model.load_state_dict(weights)
         if (folder / "card.json").is_file():
             try:
@@ -337,10 +339,11 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         known = {name: kind for name, kind in cls._known.items() if issubclass(kind, cls)}
         if cls is not AutoregressiveModel:  # somebody's own class loads what it has saved
             known[cls.__name__] = cls
-        if not isinstance(name, str) or name not in known:
-            raise ValueError(f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}.")
-        if version != FORMAT:
-            raise ValueError(f"{path} has format {version!r}, this package reads {FORMAT}: update the package.")
+        require(
+            isinstance(name, str) and name in known,
+            f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}.",
+        )
+        require(version == FORMAT, f"{path} has format {version!r}, this package reads {FORMAT}: update the package.")
         try:
             return known[name](**settings)
         except TypeError as error:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distributions import Categorical
+from ..errors import require
 from ..layers import DownShiftedConv2d, MaskedConv2d, RowStep, shift_down
 from ..stepping import DrawnRows, Front, Wavefront
 from .base import AutoregressiveModel, Stepper
@@ -171,10 +172,11 @@ class GatedPixelCNN(AutoregressiveModel):
         super().__init__(
             levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
         )
-        if blocks < 1:
-            raise ValueError(f"blocks is {blocks}: give at least 1, the horizontal stack looks up only there.")
-        if hidden < image_channels or hidden % image_channels:
-            raise ValueError(f"hidden is {hidden}: give a multiple of {image_channels}, the number of channels.")
+        require(blocks >= 1, f"blocks is {blocks}: give at least 1, the horizontal stack looks up only there.")
+        require(
+            hidden >= image_channels and hidden % image_channels == 0,
+            f"hidden is {hidden}: give a multiple of {image_channels}, the number of channels.",
+        )
         self.above = DownShiftedConv2d(image_channels, hidden, (3, 7))
         self.beside = MaskedConv2d("A", image_channels, hidden, (1, 7), image_channels)
         self.blocks = nn.ModuleList(GatedBlock(hidden, 3, classes, dropout, image_channels) for _ in range(blocks))

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from ..distributions import Categorical, DiscretizedLogisticMixture, categorical_log_prob
+from ..errors import require
 from ..layers import MaskedConv2d
 from ..stepping import Front, PixelStep, Wavefront
 
@@ -176,10 +177,10 @@ class MixtureHead(nn.Conv2d):
     """
 
     def __init__(self, hidden: int, components: int, levels: int, image_channels: int = 1):
-        if components < 1:
-            raise ValueError(f"components is {components}: give at least 1.")
-        if image_channels not in (1, 3):
-            raise ValueError(f"image_channels is {image_channels}: give 1 for grey images or 3 for colour.")
+        require(components >= 1, f"components is {components}: give at least 1.")
+        require(
+            image_channels in (1, 3), f"image_channels is {image_channels}: give 1 for grey images or 3 for colour."
+        )
         super().__init__(hidden, (3 if image_channels == 1 else 10) * components, 1)
         self.components, self.levels, self.image_channels = components, levels, image_channels
         with torch.no_grad():  # each an eighth of the range wide

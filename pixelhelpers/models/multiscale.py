@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..distributions import Categorical
+from ..errors import require
 from ..layers import MaskedConv2d
 from ..stepping import Front, Fronts, Wavefront
 from .base import AutoregressiveModel, Stepper, at_least
@@ -154,8 +155,7 @@ class MultiscalePixelCNN(AutoregressiveModel):
         given = {"image_size": image_size, "base": base}
         at_least(1, **{name: number for name, number in given.items() if number is not None})
         at_least(0, doublings=doublings)
-        if doublings < 1:
-            raise ValueError(f"doublings is {doublings}: give at least 1; without one, GatedPixelCNN is the model.")
+        require(doublings >= 1, f"doublings is {doublings}: give at least 1; without one, GatedPixelCNN is the model.")
         image_size, base = _sides(image_size, base, doublings)
         super().__init__(
             levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
@@ -222,11 +222,11 @@ class MultiscalePixelCNN(AutoregressiveModel):
     def _check(self, shape: tuple[int, int]) -> None:
         coarsest = 2**self.doublings
         for side in shape:
-            if side < 1 or side % coarsest:
-                raise ValueError(
-                    f"images are {shape[0]} x {shape[1]} pixels: with doublings={self.doublings} sides are multiples "
-                    f"of {coarsest}; give {_fitting(side, coarsest)} instead of {side}, or a model of fewer doublings."
-                )
+            require(
+                side >= 1 and side % coarsest == 0,
+                f"images are {shape[0]} x {shape[1]} pixels: with doublings={self.doublings} sides are multiples "
+                f"of {coarsest}; give {_fitting(side, coarsest)} instead of {side}, or a model of fewer doublings.",
+            )
 
     def fronts(self, count: int, shape: tuple[int, int, int], like: Tensor) -> "Doublings":
         """Says which values a `stepper` computes together: pixels of the smallest image, then whole groups.
@@ -334,19 +334,18 @@ def _sides(image_size: int | None, base: int | None, doublings: int) -> tuple[in
     coarsest = 2**doublings
     if base is None and image_size is not None:
         base, rest = divmod(image_size, coarsest)
-        if rest or base < 1:
-            raise ValueError(
-                f"image_size is {image_size}: with doublings={doublings} sides are multiples of {coarsest}; "
-                f"give {_fitting(image_size, coarsest)}, or fewer doublings."
-            )
-    base = 7 if base is None else base
-    if base < 1:
-        raise ValueError(f"base is {base}: give at least 1.")
-    if image_size not in (None, base * coarsest):
-        raise ValueError(
-            f"image_size is {image_size}, but a base of {base} doubled {doublings} times is {base * coarsest}: "
-            "leave out image_size or base, or give doublings that fit."
+        require(
+            not rest and base >= 1,
+            f"image_size is {image_size}: with doublings={doublings} sides are multiples of {coarsest}; "
+            f"give {_fitting(image_size, coarsest)}, or fewer doublings.",
         )
+    base = 7 if base is None else base
+    require(base >= 1, f"base is {base}: give at least 1.")
+    require(
+        image_size in (None, base * coarsest),
+        f"image_size is {image_size}, but a base of {base} doubled {doublings} times is {base * coarsest}: "
+        "leave out image_size or base, or give doublings that fit.",
+    )
     return base * coarsest, base
 
 

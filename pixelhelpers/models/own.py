@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..errors import require
 from ..files import write_weights
 from .base import AutoregressiveModel, evaluation_mode
 from .heads import SoftmaxHead
@@ -77,8 +78,7 @@ def as_model(
     module = unwrapped(module)
     if isinstance(module, AutoregressiveModel):
         return module
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"model is a {type(module).__name__}: give a torch.nn.Module.")
+    require(isinstance(module, nn.Module), f"model is a {type(module).__name__}: give a torch.nn.Module.", TypeError)
     if levels is None:
         parameter = next(module.parameters(), torch.zeros(()))
         with evaluation_mode(module), torch.no_grad():

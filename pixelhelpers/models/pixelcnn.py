@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..distributions import Categorical
+from ..errors import require
 from ..layers import MaskedConv2d, group_sizes
 from ..stepping import Front, Wavefront
 from .base import AutoregressiveModel, Stepper, at_least
@@ -114,8 +115,10 @@ class PixelCNN(AutoregressiveModel):
             levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
         )
         at_least(0, blocks=blocks)
-        if hidden < 2 * image_channels or hidden % 2:
-            raise ValueError(f"hidden is {hidden}: give an even number of at least {2 * image_channels}.")
+        require(
+            hidden >= 2 * image_channels and hidden % 2 == 0,
+            f"hidden is {hidden}: give an even number of at least {2 * image_channels}.",
+        )
         self.stem = MaskedConv2d("A", image_channels, hidden, 7, image_channels)
         self.class_bias = None if classes is None else nn.Embedding(classes, hidden)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden, 3, dropout, image_channels) for _ in range(blocks)))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import require
 from .base import AutoregressiveModel
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -34,6 +35,5 @@ def load_pretrained(name: str) -> AutoregressiveModel:
         >>> model.card["data"]
         'digits'
     """
-    if name not in list_pretrained():
-        raise ValueError(f"no weights are called {name!r}; there are: {', '.join(list_pretrained())}.")
+    require(name in list_pretrained(), f"no weights are called {name!r}; there are: {', '.join(list_pretrained())}.")
     return AutoregressiveModel.from_pretrained(PRETRAINED / name)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..errors import CausalityError
+from ..errors import CausalityError, require
 from ..models.base import AutoregressiveModel
 from ..stepping import raster_order
 
@@ -22,27 +22,23 @@ CHUNK = 64  # images asked about at once: bounds the memory, [64, 256, 28, 28] i
 def known_levels(model: Callable, levels: int) -> int:
     """Gives the number of levels: the model's own if it has one."""
     levels = model.levels if isinstance(model, AutoregressiveModel) else levels
-    if levels < 2:
-        raise ValueError(f"levels is {levels}: give at least 2.")
+    require(levels >= 2, f"levels is {levels}: give at least 2.")
     return levels
 
 
 def rank_of(model: Callable, shape: tuple[int, ...], order: Tensor | None) -> Tensor:
     """Gives the rank of every value: as asked for, else the model's own, else raster order."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape is {shape}: give (channels, height, width).")
+    require(len(shape) == 3 and min(shape) >= 1, f"shape is {shape}: give (channels, height, width).")
     if order is None and callable(getattr(model, "order", None)):
         order = model.order(shape)
     rank = raster_order(shape) if order is None else torch.as_tensor(order).cpu()
-    if rank.shape != shape:
-        raise ValueError(f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}.")
+    require(rank.shape == shape, f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}.")
     return rank
 
 
 def prepare(model: Callable, shape: tuple[int, ...], levels: int) -> tuple[Callable, Callable]:
     """Copies the model; returns the copy and `images(count, generator)`, its random images."""
-    if not callable(model):
-        raise TypeError(f"model is a {type(model).__name__}: give a module or a function.")
+    require(callable(model), f"model is a {type(model).__name__}: give a module or a function.", TypeError)
     net = copy.deepcopy(model).cpu().double() if isinstance(model, nn.Module) else model
     images = partial(_random_images, shape, levels, torch.float64)
     set_mode(net, training=False)
@@ -83,11 +79,11 @@ def ask(net: Callable, x: Tensor) -> Tensor:
         kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(f"{name} returned {kind}: the probes read a tensor of real numbers.")
     fits = {4: (len(x), *x.shape[2:]), 5: x.shape}.get(output.dim())
-    if fits != (len(output), *output.shape[2:]):
-        raise ValueError(
-            f"{name} maps images {tuple(x.shape)} to {tuple(output.shape)}: the probes read "
-            "[N, features, H, W] or [N, levels, C, H, W]."
-        )
+    require(
+        fits == (len(output), *output.shape[2:]),
+        f"{name} maps images {tuple(x.shape)} to {tuple(output.shape)}: the probes read "
+        "[N, features, H, W] or [N, levels, C, H, W].",
+    )
     if not output.isfinite().all():
         *_, row, column = (~output.isfinite()).nonzero()[0].tolist()
         raise CausalityError(
@@ -143,6 +139,7 @@ def without_zeros(net: nn.Module) -> nn.Module:
 def inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     """Refuses a place outside the image."""
     row, column = at
-    if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"at is {tuple(at)}: give (row, column) within {height} x {width}.")
+    require(
+        0 <= row < height and 0 <= column < width, f"at is {tuple(at)}: give (row, column) within {height} x {width}."
+    )
     return row, column

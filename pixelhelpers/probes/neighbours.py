@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import require
+
 CHUNK = 64  # images asked about at once
 PER_PRODUCT = 2048  # images of a data set compared at once
 
@@ -52,15 +54,16 @@ def nearest_neighbours(images: Tensor, among: Tensor, count: int = 1, shift: int
         >>> float(nearest_neighbours(moved, among, shift=0).distances) > 50
         True
     """
-    if images.dim() != 4 or among.dim() != 4 or images.shape[1:] != among.shape[1:]:
-        raise ValueError(
-            f"images have shape {tuple(images.shape)}, and among {tuple(among.shape)}: give [N, C, H, W] and "
-            "[M, C, H, W] of the same C, H, W."
-        )
-    if not 1 <= count <= len(among):
-        raise ValueError(f"count is {count}: give 1 to {len(among)}, as many as there are images.")
-    if not 0 <= shift <= min(images.shape[-2:]) // 4:
-        raise ValueError(f"shift is {shift}: give 0 to {min(images.shape[-2:]) // 4}, a quarter of the shorter side.")
+    require(
+        images.dim() == 4 and among.dim() == 4 and images.shape[1:] == among.shape[1:],
+        f"images have shape {tuple(images.shape)}, and among {tuple(among.shape)}: give [N, C, H, W] and "
+        "[M, C, H, W] of the same C, H, W.",
+    )
+    require(1 <= count <= len(among), f"count is {count}: give 1 to {len(among)}, as many as there are images.")
+    require(
+        0 <= shift <= min(images.shape[-2:]) // 4,
+        f"shift is {shift}: give 0 to {min(images.shape[-2:]) // 4}, a quarter of the shorter side.",
+    )
     found = [_nearest(part, among, count, shift) for part in images.cpu().split(CHUNK)]
     return Neighbours(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 

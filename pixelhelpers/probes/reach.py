@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..errors import require
 from ..models.own import as_model
 from .asking import ask, inside, known_levels, prepare, rank_of, set_mode, without_zeros
 from .causality import effects
@@ -201,10 +202,10 @@ def effective_receptive_field(
             prediction = net.predict(x, None if label is None else label[part], at=(row, column, slice(None)))
             nats = prediction.log_prob(levels[:, :, row, column].long()).sum()
         gradient = torch.autograd.grad(nats, x, allow_unused=True)[0] if nats.requires_grad else None
-        if gradient is None:
-            raise ValueError(
-                f"{type(model).__name__} has no gradient with respect to its input: it turns images into integers, "
-                "or ignores them. `receptive_field` asks such a model, too."
-            )
+        require(
+            gradient is not None,
+            f"{type(model).__name__} has no gradient with respect to its input: it turns images into integers, "
+            "or ignores them. `receptive_field` asks such a model, too.",
+        )
         total += gradient.abs().sum((0, 1))
     return total / len(images)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from ..errors import require
 from ..files import write_weights
 from ..hardware import PRECISIONS
 from ..models.base import AutoregressiveModel
@@ -73,8 +74,7 @@ class Settings:
             ("seconds", self.seconds is None or self.seconds > 0, "a positive number, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {PRECISIONS}"),
         ):
-            if not fits:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}.")
+            require(fits, f"{name} is {getattr(self, name)!r}: give {expected}.")
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Names what decides the result and is not as it was stored."""
@@ -178,11 +178,11 @@ class Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole checkpoint ({error!r}): start without resume.") from None
-        if version != FORMAT:
-            raise ValueError(
-                f"{path} has format {version!r}, this package resumes {FORMAT}: train anew into another folder, or "
-                "go on with the version that wrote it."
-            )
+        require(
+            version == FORMAT,
+            f"{path} has format {version!r}, this package resumes {FORMAT}: train anew into another folder, or "
+            "go on with the version that wrote it.",
+        )
         for name in self.settings.differences(stored):
             raise ValueError(
                 f"{path} was trained with {name}={stored.get(name)!r}, now {name}={getattr(self.settings, name)!r} is "

@@ -14,15 +14,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..data.images import Images
+from ..errors import require
 from ..hardware import accelerator as find_processes
 from ..hardware import chosen_device, keep_freed_memory
 from ..models.base import AutoregressiveModel
@@ -158,10 +157,11 @@ def fit(
     folder = None if folder is None else Path(folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / CHECKPOINT).exists() and not resume:
-            raise FileExistsError(
-                f"{folder} already holds a checkpoint: resume it (resume=True, --resume) or choose another folder."
-            )
+        require(
+            not (folder / CHECKPOINT).exists() or resume,
+            f"{folder} already holds a checkpoint: resume it (resume=True, --resume) or choose another folder.",
+            FileExistsError,
+        )
     accelerator = find_processes(device, precision, compile)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     memory = keep_freed_memory() if device == "cpu" else nullcontext()
@@ -234,29 +234,21 @@ def _interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-@dataclass
 class _Trainer:
     """The loop over epochs and batches, on whatever Accelerate found."""
 
-    run: Run
-    images: Images
-    augment: Callable[[Tensor], Tensor] | None
-    accelerator: Any
-    loss_of: nn.Module
-    optimizer: torch.optim.Optimizer
-    interrupted: threading.Event
-    folder: Path | None
-    on_epoch: Callable[[AutoregressiveModel, History], None] | None
-    pending: list[Tensor] = field(default_factory=list)  # losses not yet read from the device
+    def __init__(self, run, images, augment, accelerator, loss_of, optimizer, interrupted, folder, on_epoch):
+        self.run, self.images, self.augment, self.accelerator = run, images, augment, accelerator
+        self.loss_of, self.optimizer, self.interrupted = loss_of, optimizer, interrupted
+        self.folder, self.on_epoch = folder, on_epoch
+        self.pending: list[Tensor] = []  # losses not yet read from the device
 
     def train(self, tensorboard: bool, progress: bool) -> None:
         run, settings = self.run, self.run.settings
         total = settings.epochs * math.ceil(len(self.images.train) / settings.batch_size)
-        began = time.perf_counter() - run.seconds
-        saved = time.perf_counter()
-        writer = self._writer(tensorboard)
+        began, saved = time.perf_counter() - run.seconds, time.perf_counter()
         bar = progress_bar(total, "step", shown=progress and self.accelerator.is_main_process, initial=run.step)
-        try:
+        with closing(bar), self._writer(tensorboard) as writer:
             while run.epoch < settings.epochs and not self._is_over():
                 self.loss_of.train()
                 for x, label in self._batches():
@@ -281,10 +273,6 @@ class _Trainer:
                     break
                 self._end_epoch(self._rate(total), began, writer)
                 saved = time.perf_counter()
-        finally:
-            bar.close()
-            if writer is not None:
-                writer.close()
 
     def _rate(self, total: int) -> float:
         """The learning rate now, by the share of the run that is over: by steps or by time, whichever is further."""
@@ -319,9 +307,8 @@ class _Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         run.average.update_parameters(run.model)
-        run.step += 1
+        run.step, run.values = run.step + 1, run.values + x.numel()
         self.pending.append(loss.detach() * x.numel())
-        run.values += x.numel()
 
     def _read_losses(self) -> None:
         """Reads the last losses from the device, and stops the run when one is not finite."""
@@ -354,10 +341,9 @@ class _Trainer:
         return bool(self.accelerator.reduce(over))
 
     def _is_over(self) -> bool:
-        if self._time_is_up():
-            return True
         scores, patience = [row["valid"] for row in self.run.history], self.run.settings.patience
-        return patience is not None and bool(scores) and len(scores) - 1 - scores.index(min(scores)) >= patience
+        no_better = len(scores) - 1 - scores.index(min(scores)) if scores else 0  # epochs in a row
+        return self._time_is_up() or (patience is not None and no_better >= patience)
 
     def _end_epoch(self, rate: float, began: float, writer) -> None:
         run = self.run
@@ -371,11 +357,9 @@ class _Trainer:
         }
         run.history.append(row)
         run.epoch, run.batch, run.nats, run.values = run.epoch + 1, 0, 0.0, 0
-        run.seconds = time.perf_counter() - began
-        is_best = run.keep_if_best(row["valid"])
-        if writer is not None:
-            for name in ("train", "valid", "lr"):
-                writer.add_scalar(name, row[name], row["step"])
+        run.seconds, is_best = time.perf_counter() - began, run.keep_if_best(row["valid"])
+        for name in ("train", "valid", "lr") if writer is not None else ():
+            writer.add_scalar(name, row[name], row["step"])
         if self.accelerator.is_main_process and self.folder is not None:
             if is_best:
                 run.average.module.save_pretrained(self.folder / "best")
@@ -396,11 +380,12 @@ class _Trainer:
         if processes > 1:
             nats = float(self.accelerator.reduce(torch.tensor(nats, device=self.accelerator.device)))
         bits = nats / (math.log(2) * self.images.valid.numel())
-        if not math.isfinite(bits):
-            raise FloatingPointError(
-                f"the validation score after step {self.run.step} is {bits}: try a lower learning rate (now "
-                f"{self.run.settings.lr:g}) or a smaller clip. The best weights so far are kept."
-            )
+        require(
+            math.isfinite(bits),
+            f"the validation score after step {self.run.step} is {bits}: try a lower learning rate (now "
+            f"{self.run.settings.lr:g}) or a smaller clip. The best weights so far are kept.",
+            FloatingPointError,
+        )
         return bits
 
     def _save(self) -> None:
@@ -410,9 +395,8 @@ class _Trainer:
 
     def _writer(self, tensorboard: bool):
         if not tensorboard or not self.accelerator.is_main_process:
-            return None
-        if self.folder is None:
-            raise ValueError("tensorboard=True needs a folder to write to: give folder=…")
+            return nullcontext()
+        require(self.folder is not None, "tensorboard=True needs a folder to write to: give folder=…")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
