@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 from . import data, distributions, grids, hardware, layers, models, probes, rewriting, sampling, scoring, training
+from .checking import check_model
 from .data import DataError, Images, load_images
 from .errors import CausalityError, ModelError
 from .grids import image_grid
@@ -32,7 +33,7 @@ from .probes import (
     receptive_field,
 )
 from .sampling import sample
-from .scoring import bits_per_dim, check_model, evaluate, total_probability
+from .scoring import bits_per_dim, evaluate, total_probability
 from .training import History, fit
 
 __version__ = "0.1.0"

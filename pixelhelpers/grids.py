@@ -1,6 +1,6 @@
 """Pictures in a grid: many images as one, `image_grid`, and as a PNG file, `save_grid`."""
 
-import os
+from pathlib import Path
 
 from torch import Tensor
 
@@ -26,7 +26,7 @@ def image_grid(images: Tensor, columns: int = 8, levels: int = 256) -> Tensor:
     return make_grid(images.float() / (levels - 1), nrow=columns, pad_value=0.5)
 
 
-def save_grid(images: Tensor, path: str | os.PathLike, columns: int = 8, levels: int = 256, zoom: int = 3) -> None:
+def save_grid(images: Tensor, path: str | Path, columns: int = 8, levels: int = 256, zoom: int = 3) -> None:
     """Writes images as one PNG file, enlarged without smoothing.
 
     Arguments:
@@ -38,7 +38,7 @@ def save_grid(images: Tensor, path: str | os.PathLike, columns: int = 8, levels:
 
     Example:
         >>> import tempfile, torch
-        >>> file = os.path.join(tempfile.mkdtemp(), "grid.png")
+        >>> file = Path(tempfile.mkdtemp()) / "grid.png"
         >>> save_grid(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), file)
     """
     from torchvision.utils import save_image

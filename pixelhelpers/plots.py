@@ -126,13 +126,11 @@ def images(
     columns = min(columns, len(pictures))
     height = side * pictures.shape[-2] / pictures.shape[-1] + (0.25 if titles else 0)
     figure, axes = subplots(rows, columns, size=(side * columns, height * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
     for k, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
         picture = (picture.float() / (levels - 1)).movedim(0, -1)
         axis.imshow(picture.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-        if titles:
-            axis.set_title(titles[k], fontsize=9)
+        axis.axis("off")
+        axis.set_title(titles[k] if titles else "", fontsize=9)
     for axis in axes.flat[len(pictures) :]:
         axis.remove()
     return figure
@@ -337,8 +335,7 @@ def training_curve(history: Sequence[Mapping], baselines: Mapping[str, float] | 
         axis.annotate(
             f"{name} {score:.2f}", (1, score), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9
         )
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("bits per dimension")
+    axis.set(xlabel="epoch", ylabel="bits per dimension")
     axis.legend(loc="upper center")
     return figure
 
@@ -398,10 +395,9 @@ def paint_live(
         >>> paint_live(model, 2, "two images of noise").shape
         torch.Size([2, 1, 5, 5])
     """
-    from IPython import get_ipython
-    from IPython.display import DisplayHandle
+    import IPython
 
-    handle = DisplayHandle() if get_ipython() else None  # outside a notebook nothing is shown
+    handle = IPython.display.DisplayHandle() if IPython.get_ipython() else None  # outside a notebook nothing is shown
     shown: list[float] = []  # the shares that were drawn
 
     def paint(pictures: Tensor, drawn: Tensor) -> None:

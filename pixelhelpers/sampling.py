@@ -7,9 +7,9 @@ gets the same one.
 
 import math
 import warnings
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -282,17 +282,10 @@ def _come_first(kept: Tensor, order: Tensor) -> bool:
     return bool((last_known < first_drawn).all())
 
 
-class _Job(NamedTuple):
-    """A batch of images to draw, and all that decides what they become."""
-
-    model: AutoregressiveModel
-    x: Tensor  # [N, C, H, W], 0 but for known values
-    known: Tensor | None  # which values are to be kept, [N, C, H, W]
-    label: Tensor | None  # [N]
-    uniform: Tensor  # [N, C, H, W]
-    draw: Callable[[Tensor, Tensor], Tensor]  # from probabilities and numbers to levels
-    bar: Any
-    report: Callable[[Tensor, Tensor], None] | None  # takes the images so far, and which values are settled
+# A batch of images to draw, and all that decides what they become: the model; the images [N, C, H, W], 0 but for known
+# values; which values are known; labels [N]; numbers [N, C, H, W]; from probabilities and numbers to levels; the bar;
+# and whom to tell about the images so far and the values that are settled, or None.
+_Job = namedtuple("_Job", "model x known label uniform draw bar report")
 
 
 def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, int]) -> Callable[[_Job], Tensor]:
@@ -310,7 +303,8 @@ def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, 
         name != "cached" or obstacle is None,
         f"{obstacle}: give method='fixed-point', which is fast for any model, or 'auto'.",
     )
-    return {"naive": _naive, "cropped": _cropped, "cached": _cached, "fixed-point": _fixed_point}[name]
+    cropped = partial(_naive, cropped=True)
+    return {"naive": _naive, "cropped": cropped, "cached": _cached, "fixed-point": _fixed_point}[name]
 
 
 def why_not_cached(model: AutoregressiveModel) -> str | None:
@@ -345,10 +339,6 @@ def _naive(job: _Job, cropped: bool = False) -> Tensor:
         if job.report:
             job.report(x, order <= order[channels[0], rows[0], columns[0]])
     return x
-
-
-def _cropped(job: _Job) -> Tensor:
-    return _naive(job, cropped=True)
 
 
 def _cached(job: _Job) -> Tensor:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import torch
-from torch.nn import functional as F
 
 from ..errors import require
 from .images import Images
@@ -77,7 +76,7 @@ def random_shift(images: torch.Tensor, most: int = 1) -> torch.Tensor:
         0 <= most < min(height, width),
         f"most is {most}: give 0 to {min(height, width) - 1} for images of {height} x {width}.",
     )
-    padded = F.pad(images, (most, most, most, most))
+    padded = torch.nn.functional.pad(images, (most, most, most, most))
     start = torch.randint(2 * most + 1, (2, len(images), 1)).to(images.device)
     rows = start[0] + torch.arange(height, device=images.device)  # [N, H]
     columns = start[1] + torch.arange(width, device=images.device)

@@ -118,9 +118,7 @@ def _unknown(name) -> str:
 
 
 def _bundled_digits() -> Images:
-    path = _checkout() / "digits.npz"
-    if not path.is_file():
-        path = _PACKAGE / "data_files" / "digits.npz"  # where the wheel has it
+    path = next(_PACKAGE.parent.glob("data/digits.npz"), _PACKAGE / "data_files" / "digits.npz")  # in a wheel
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {key: torch.from_numpy(file[key]) for key in file.files}
@@ -133,26 +131,18 @@ def _bundled_digits() -> Images:
     return Images(**images, **labels, name="digits", levels=256, classes=_CLASSES["digits"])
 
 
-def _checkout() -> Path:
-    return _PACKAGE.parent / "data"
-
-
 def _data_folder(root: str | os.PathLike | None) -> Path:
     chosen = root or os.environ.get("PIXELHELPERS_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    if (_checkout() / "digits.npz").is_file():
-        return _checkout()
-    return _user_cache() / "pixelhelpers"
-
-
-def _user_cache() -> Path:
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    checkout, home = _PACKAGE.parent / "data", Path.home()
+    if (checkout / "digits.npz").is_file():
+        return checkout
+    users_cache = {
+        "win32": os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local",
+        "darwin": home / "Library" / "Caches",
+    }
+    return Path(users_cache.get(sys.platform, os.environ.get("XDG_CACHE_HOME") or home / ".cache")) / "pixelhelpers"
 
 
 def _published(name: str, root: Path, download: bool) -> Images:

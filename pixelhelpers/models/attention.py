@@ -22,8 +22,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
-from torch.nn import functional as F
 
 from ..errors import require
 from ..layers import (
@@ -37,7 +35,7 @@ from ..layers import (
 )
 from ..stepping import WHOLE_ROW, DrawnRows, Front, PixelStep, Wavefront, by_column
 from .base import AutoregressiveModel, Stepper, at_least
-from .heads import MixtureHead, SoftmaxHead
+from .heads import Conditionals, MixtureHead, SoftmaxHead
 from .plusplus import GatedResidual, ResidualPixelStep, concat_elu
 
 WAVELENGTHS = 5  # of 4, 8, 16, 32 and 64 pixels: places repeat after 64
@@ -111,7 +109,7 @@ class CausalAttention(nn.Module):
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         query, key, value = self.query_key_value(x, image)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return mixed.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[-2:])
 
     def query_key_value(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -288,19 +286,17 @@ class PixelSNAIL(AutoregressiveModel):
         self.above = DownShiftedConv2d(channels, hidden, (3, 7))
         self.beside = DownRightShiftedConv2d(channels, hidden, (1, 3))
         self.blocks = nn.ModuleList(SnailBlock(hidden, image_channels, heads, classes, dropout) for _ in range(blocks))
-        self.earlier = None  # a softmax must be told the pixel's earlier channels, a mixture knows them
-        if components is None and image_channels > 1:
-            self.earlier = MaskedConv2d("A", image_channels, hidden, 1, image_channels)
-        if components is None:
-            self.head = SoftmaxHead(hidden, levels, image_channels)
-        else:
-            self.head = MixtureHead(hidden, components, levels, image_channels)
+        softmax = components is None  # it must be told the pixel's earlier channels, a mixture knows them
+        told = softmax and image_channels > 1
+        self.earlier = MaskedConv2d("A", image_channels, hidden, 1, image_channels) if told else None
+        sizes = (levels, image_channels)
+        self.head = SoftmaxHead(hidden, *sizes) if softmax else MixtureHead(hidden, components, *sizes)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         x, label = self.scale(x), self.labels(label, len(x))
         image = x.contiguous(memory_format=torch.channels_last)
         place = positions(*x.shape[-2:], like=x)
-        x = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)
+        x = nn.functional.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)
         h = (self.above(shift_down(x)) + self.beside(shift_right(x))).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             h = block(h, image, place, label)
@@ -323,9 +319,9 @@ class SnailStep(Stepper):
         self.place = positions(wave.height, wave.width, wave.like)[0].flatten(1).T.contiguous()  # [H * W, features]
         self.rows = DrawnRows(wave)
         self.from_above: Tensor | None = None  # what the rows above give each pixel, [column, image, feature]
-        self.features: tuple[Tensor, ...] = ()  # of the pixel, for each channel
+        self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
-    def predict(self, front: Front) -> Distribution:
+    def predict(self, front: Front) -> Conditionals:
         if self.rows.begins(front):
             self.from_above = by_column(self.above(self.rows.above))
         if front.channel == 0:
@@ -334,15 +330,11 @@ class SnailStep(Stepper):
             h = self.beside(pixel, self.rows.left(front), onto=self.from_above[column])
             for block in self.blocks:
                 h = block(pixel, h, self.place[pixel.time][None])
-            self.features = self._by_channel(h)
-        h = self.features[front.channel]
-        return self.head(front, h if self.earlier is None else self.earlier(front, onto=h))
-
-    def _by_channel(self, h: Tensor) -> tuple[Tensor, ...]:
-        """A mixture reads the features of a pixel once, a softmax those of each channel."""
+            self.features = h
         if self.earlier is None:
-            return (h,) * self.wave.channels
-        return tuple(part.clone() for part in h.split(group_sizes(h.shape[1], self.wave.channels), 1))
+            return self.head(front, self.features)
+        own = self.features.split(group_sizes(self.features.shape[1], self.wave.channels), 1)[front.channel]
+        return self.head(front, self.earlier(front, onto=own.clone()))
 
     def put(self, front: Front, levels: Tensor) -> None:
         values = self.scaled[levels]

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from ..errors import require
 from ..files import read_weights, write_atomically, write_weights
 from ..stepping import WHOLE_ROW, Front, Fronts, Wavefront, raster_order
-from .heads import At, Head
+from .heads import At, Conditionals, Head
 
 FORMAT = 1
 
@@ -55,7 +53,7 @@ class Stepper:
         self.wave = wave
         self.scaled = model.scaled(torch.arange(model.levels, device=wave.like.device))  # of every level
 
-    def predict(self, front: Front) -> Distribution:
+    def predict(self, front: Front) -> Conditionals:
         """Gives the conditionals of a front's values, batch `[front.size]`."""
         raise NotImplementedError
 
@@ -278,7 +276,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
 
     # -- files ------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors`, each at once or not at all.
 
         Arguments:
@@ -291,7 +289,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         write_weights(folder / "model.safetensors", self.state_dict())
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike):
+    def from_pretrained(cls, folder: str | Path):
         """Builds the model that `save_pretrained` wrote, in evaluation mode, on the CPU.
 
         Arguments:

@@ -13,12 +13,11 @@ References:
 import torch
 from torch import Tensor, nn
 
-from ..distributions import Categorical
 from ..errors import require
 from ..layers import DownShiftedConv2d, MaskedConv2d, RowStep, shift_down
 from ..stepping import DrawnRows, Front, Wavefront
 from .base import AutoregressiveModel, Stepper
-from .heads import SoftmaxHead
+from .heads import Conditionals, SoftmaxHead
 
 
 def gate(x: Tensor, image_channels: int = 1) -> Tensor:
@@ -205,7 +204,7 @@ class GatedStep(Stepper):
         self.head = model.head.stepper(wave)
         self.rows = DrawnRows(wave)
 
-    def predict(self, front: Front) -> Categorical:
+    def predict(self, front: Front) -> Conditionals:
         if self.rows.begins(front):
             v = self.above(self.rows.above[:, :-1])  # without the ones
             for block in self.blocks:

@@ -11,7 +11,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.nn import functional as F
 
 from ..distributions import Categorical, DiscretizedLogisticMixture, categorical_log_prob
 from ..errors import require
@@ -19,6 +18,7 @@ from ..layers import MaskedConv2d
 from ..stepping import Front, PixelStep, Wavefront
 
 At = tuple[int | slice, int | slice, int | slice]
+Conditionals = Distribution  # with `.pmf()`, `[..., levels]`
 
 
 class Head(Protocol):
@@ -27,7 +27,7 @@ class Head(Protocol):
     def forward(self, features: Tensor) -> Tensor:
         """Gives the parameters of every value's distribution from features `[N, hidden, H, W]`."""
 
-    def conditionals(self, parameters: Tensor, x: Tensor, at: At | None = None) -> Distribution:
+    def conditionals(self, parameters: Tensor, x: Tensor, at: At | None = None) -> Conditionals:
         """Gives the distribution of every value given the earlier ones, with `.pmf()`.
 
         Arguments:
@@ -54,7 +54,7 @@ class Head(Protocol):
 class HeadStep:
     """A head's other way to run: from the features of a front to the distributions of its values."""
 
-    def __call__(self, front: Front, h: Tensor) -> Distribution:
+    def __call__(self, front: Front, h: Tensor) -> Conditionals:
         """Gives the conditionals, batch `[front.size]`; it may overwrite the features, `[front.size, features]`.
 
         The features are those of the front's channel, or, where the network has the same for all channels of a
@@ -191,7 +191,7 @@ class MixtureHead(nn.Conv2d):
             log_scales.sub_(2)
 
     def forward(self, features: Tensor) -> Tensor:
-        features = F.elu(features)
+        features = nn.functional.elu(features)
         # In its own precision: in bfloat16 the means would move in steps of half a level.
         with torch.autocast(features.device.type, enabled=False):
             return super().forward(features.to(self.weight.dtype))
@@ -241,7 +241,7 @@ class MixtureStep(HeadStep):
 
     def __call__(self, front: Front, h: Tensor) -> DiscretizedLogisticMixture:
         if front.channel == 0:
-            self.parameters, self.earlier = self.output(F.elu(h)), []
+            self.parameters, self.earlier = self.output(nn.functional.elu(h)), []
         mixture = self.head.mixture(self.parameters)
         if self.head.image_channels == 1:
             return mixture

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..distributions import Categorical
 from ..errors import require
@@ -28,6 +27,7 @@ from ..stepping import Front, Fronts, Wavefront
 from .base import AutoregressiveModel, Stepper, at_least
 from .gated import GatedPixelCNN
 from .heads import SoftmaxHead
+from .pixelcnn import ResidualBlock
 
 BASE_BLOCKS = 2  # with its stem of 7x7 enough to see most of a small image
 GROUPS = ((0, 1), (1, 0), (1, 1))  # where in a square of 2x2 they stand: upper right, lower left, lower right
@@ -60,10 +60,7 @@ class OpenBlock(nn.Module):
         self.widen = nn.Conv2d(half, hidden, 1)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.squeeze(F.relu(x))
-        h = self.look(F.relu(h, inplace=True))
-        return x + self.widen(self.dropout(F.relu(h, inplace=True)))
+    forward = ResidualBlock.forward  # only the masks are gone
 
 
 class GroupNetwork(nn.Module):
@@ -95,7 +92,9 @@ class GroupNetwork(nn.Module):
 
     def features(self, there: Tensor, label: Tensor | None) -> Tensor:
         """What can be said before the group's first channel is drawn: the larger part of the work."""
-        h = self.stem(F.pad(there, (0, 0, 0, 0, 0, 1), value=1.0)).contiguous(memory_format=torch.channels_last)
+        h = self.stem(nn.functional.pad(there, (0, 0, 0, 0, 0, 1), value=1.0)).contiguous(
+            memory_format=torch.channels_last
+        )
         if label is not None:
             h = h + self.class_bias(label)[:, :, None, None].to(h.dtype)
         return self.blocks(h)
@@ -152,8 +151,7 @@ class MultiscalePixelCNN(AutoregressiveModel):
         base: int | None = None,
         doublings: int = 2,
     ):
-        given = {"image_size": image_size, "base": base}
-        at_least(1, **{name: number for name, number in given.items() if number is not None})
+        at_least(1, image_size=image_size or 1, base=base or 1)
         at_least(0, doublings=doublings)
         require(doublings >= 1, f"doublings is {doublings}: give at least 1; without one, GatedPixelCNN is the model.")
         image_size, base = _sides(image_size, base, doublings)

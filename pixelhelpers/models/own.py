@@ -1,6 +1,5 @@
 """A learner's own module: `OwnModule` makes it answer like a model, `as_model` takes both, `unwrapped` opens them."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -41,7 +40,7 @@ class OwnModule(AutoregressiveModel, loadable=False):
             )
         return logits
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Writes the module's own `state_dict` as `model.safetensors`; rebuilding the module is the learner's."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..distributions import Categorical
 from ..errors import require
 from ..layers import MaskedConv2d, group_sizes
 from ..stepping import Front, Wavefront
 from .base import AutoregressiveModel, Stepper, at_least
-from .heads import SoftmaxHead
+from .heads import Conditionals, SoftmaxHead
 
 
 class ResidualBlock(nn.Module):
@@ -154,7 +153,7 @@ class PixelCNNStep(Stepper):
             lines = model.class_bias(label).repeat(max(front.rows for front in wave), 1)
             self.class_bias = lines.split(group_sizes(lines.shape[1], wave.channels), 1)
 
-    def predict(self, front: Front) -> Categorical:
+    def predict(self, front: Front) -> Conditionals:
         h = self.stem(front)
         if self.class_bias is not None:
             h += self.class_bias[front.channel][: front.size]

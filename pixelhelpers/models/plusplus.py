@@ -16,12 +16,12 @@ References:
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..distributions import DiscretizedLogisticMixture
 from ..layers import (
     DownRightShiftedConv2d,
     DownRightShiftedConvTranspose2d,
@@ -34,7 +34,7 @@ from ..layers import (
 )
 from ..stepping import WHOLE_ROW, DrawnRows, Front, PixelStep, Wavefront, by_column
 from .base import AutoregressiveModel, Stepper, at_least
-from .heads import MixtureHead
+from .heads import Conditionals, MixtureHead
 
 SIZES = 3  # the image's, half and a quarter of it
 
@@ -165,8 +165,12 @@ class TwoStreams(nn.Module):
 
     def __init__(self, hidden: int, short_cut: bool, classes: int | None, dropout: float):
         super().__init__()
-        self.above = GatedResidual(_down_shifted, hidden, int(short_cut), classes, dropout)
-        self.beside = GatedResidual(_down_right_shifted, hidden, 1 + int(short_cut), classes, dropout)
+        down, down_right = (
+            partial(DownShiftedConv2d, kernel_size=(2, 3)),
+            partial(DownRightShiftedConv2d, kernel_size=(2, 2)),
+        )
+        self.above = GatedResidual(down, hidden, int(short_cut), classes, dropout)
+        self.beside = GatedResidual(down_right, hidden, 1 + int(short_cut), classes, dropout)
 
     def forward(
         self, above: Tensor, beside: Tensor, label: Tensor | None, short_cut: tuple[Tensor, ...] = ()
@@ -192,14 +196,6 @@ class TwoStreamsStep:
     def pixel(self, front: Front, beside: Tensor, *short_cut: Tensor) -> Tensor:
         """From and to `[N, hidden]`."""
         return self.beside(front, beside, self.linked[self.wave.column(front)], *short_cut)
-
-
-def _down_shifted(inputs: int, outputs: int) -> DownShiftedConv2d:
-    return DownShiftedConv2d(inputs, outputs, (2, 3))
-
-
-def _down_right_shifted(inputs: int, outputs: int) -> DownRightShiftedConv2d:
-    return DownRightShiftedConv2d(inputs, outputs, (2, 2))
 
 
 class Hourglass(nn.Module):
@@ -383,7 +379,7 @@ class PlusPlusStep(Stepper):
         self.from_above: Tensor | None = None  # what the row above gives each pixel, [column, image, feature]
         self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
-    def predict(self, front: Front) -> DiscretizedLogisticMixture:
+    def predict(self, front: Front) -> Conditionals:
         if self.rows.begins(front):
             self.hourglass.row(self.above(self.rows.above))
             self.from_above = by_column(self.beside_above(self.rows.above))

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import require
 
@@ -96,6 +95,6 @@ def _nearest(images: Tensor, among: Tensor, count: int, shift: int) -> tuple[Ten
 def _shifts(images: Tensor, most: int) -> list[Tensor]:
     """The images moved by every shift up to `most` pixels, 0 where they came from outside."""
     height, width = images.shape[-2:]
-    padded = F.pad(images, (most, most, most, most))
+    padded = torch.nn.functional.pad(images, (most, most, most, most))
     steps = range(2 * most + 1)
     return [padded[..., row : row + height, column : column + width] for row in steps for column in steps]

@@ -7,6 +7,7 @@ the optimiser's moments and the random state, with settings and everything else 
 import functools
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from .history import History
 
 FORMAT = 2
 CHECKPOINT = "last.safetensors"
+COUNTERS = ("epoch", "batch", "step", "seconds", "nats", "values")
 
 
 @dataclass(frozen=True)
@@ -122,45 +124,36 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), fused=True
         )
-        self.history = History()
+        self.history, self.best = History(), math.inf
         self.best_weights: dict[str, Tensor] = {}
-        self.best = math.inf
-        self.epoch = self.batch = self.step = 0
-        self.seconds = 0.0
-        self.nats, self.values = 0.0, 0  # summed since the epoch began
+        self.epoch = self.batch = self.step = self.seconds = 0
+        self.nats = self.values = 0  # summed since the epoch began
 
     def keep_if_best(self, valid: float) -> bool:
         """Keeps the averaged weights if no epoch scored better; says whether it did."""
-        if not valid < self.best:
-            return False
-        self.best = valid
-        self.best_weights = {name: value.detach().clone() for name, value in self.average.module.state_dict().items()}
-        return True
+        is_best = valid < self.best
+        if is_best:
+            weights = self.average.module.state_dict()
+            self.best, self.best_weights = valid, {name: value.detach().clone() for name, value in weights.items()}
+        return is_best
 
     def save(self, folder: Path, scaler: torch.amp.GradScaler | None) -> None:
         """Writes the run's checkpoint into its folder, at once or not at all."""
-        tensors = {"random.cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        for part, state in (
-            ("model", self.model.state_dict()),
-            ("average", self.average.state_dict()),
-            ("best", self.best_weights),
-        ):
-            tensors |= {f"{part}.{name}": value for name, value in state.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+        parts = {
+            "random": {"cpu": torch.get_rng_state(), **cuda},
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best_weights,
+            **{f"optimizer.{index}": moments for index, moments in self.optimizer.state_dict()["state"].items()},
+        }
+        tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
         numbers = {
             "format": FORMAT,
             "settings": asdict(self.settings),
             "history": self.history,
             "best": self.best if math.isfinite(self.best) else None,
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "step": self.step,
-            "seconds": self.seconds,
-            "nats": self.nats,
-            "values": self.values,
+            "counters": {name: getattr(self, name) for name in COUNTERS},
             "scaler": None if scaler is None else scaler.state_dict(),
         }
         write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=int)})
@@ -188,24 +181,20 @@ class Run:
                 f"{path} was trained with {name}={stored.get(name)!r}, now {name}={getattr(self.settings, name)!r} is "
                 "asked for: resume with the same settings, or train into another folder."
             )
-        parts: dict[str, dict[str, Tensor]] = {}
+        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = value
+            part, _, rest = name.rpartition(".") if name.startswith("optimizer.") else name.partition(".")
+            parts[part][rest] = value
         self.model.load_state_dict(parts["model"])
         self.average.load_state_dict(parts["average"])
-        self.best_weights = parts.get("best", {})
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in parts.get("optimizer", {}).items():
-            index, _, moment = name.partition(".")
-            state.setdefault(int(index), {})[moment] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        moments = {int(part.removeprefix("optimizer.")): parts[part] for part in parts if part.startswith("optimizer.")}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["random"]["cuda"])
         if scaler is not None and numbers["scaler"]:
             scaler.load_state_dict(numbers["scaler"])
-        self.history = History(numbers["history"])
+        self.history, self.best_weights = History(numbers["history"]), parts["best"]
         self.best = math.inf if numbers["best"] is None else numbers["best"]
-        self.epoch, self.batch, self.step = numbers["epoch"], numbers["batch"], numbers["step"]
-        self.seconds, self.nats, self.values = numbers["seconds"], numbers["nats"], numbers["values"]
+        for name in COUNTERS:
+            setattr(self, name, numbers["counters"][name])

@@ -9,7 +9,6 @@ References:
 """
 
 import math
-import os
 import signal
 import threading
 import time
@@ -72,7 +71,7 @@ def fit(
     device: str | None = None,
     precision: str | None = None,
     compile: bool = False,
-    folder: str | os.PathLike | None = None,
+    folder: str | Path | None = None,
     resume: bool = False,
     tensorboard: bool = False,
     progress: bool = True,

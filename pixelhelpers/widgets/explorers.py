@@ -6,7 +6,6 @@ import ipywidgets
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..layers import raster_mask
 from ..plots import attention, context, context_legend, kernel, png, subplots
@@ -132,8 +131,7 @@ def _reach(stem: int, kernel_size: int, layers: int) -> Figure:
 
 def _stack(first: str, later: str, kernel_size: int, depth: int) -> Figure:
     """Draws both kernels of a stack of masked convolutions and what its output sees."""
-    side = 15
-    at = (side // 2 + 2, side // 2)
+    side, at = 15, (9, 7)
     masks = [raster_mask(kind, 1, 1, kernel_size)[0, 0] for kind in (first, later)]
     seen = _seen([masks[0]] + [masks[1]] * (depth - 1), at, (side, side))
     earlier = at[0] * side + at[1]
@@ -152,6 +150,7 @@ def _seen(masks: list[Tensor], at: tuple[int, int], shape: tuple[int, int]) -> T
     seen = torch.zeros(1, 1, *shape)
     seen[..., at[0], at[1]] = 1
     for mask in reversed(masks):
-        taps = mask[None, None].float()
-        seen = (F.conv_transpose2d(seen, taps, padding=len(mask) // 2) > 0).float()
+        seen = (
+            torch.nn.functional.conv_transpose2d(seen, mask[None, None].float(), padding=len(mask) // 2) > 0
+        ).float()
     return seen[0, 0].bool()

@@ -1,0 +1,289 @@
+"""All proofs at once, asked of anybody's model: `check_model` and its `Report`."""
+
+import copy
+import math
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CausalityError, ModelError
+from .files import read_weights
+from .models.base import AutoregressiveModel
+from .models.own import OwnModule, as_model, unwrapped
+from .probes import check_causal
+from .sampling import METHODS, chosen_method, sample, why_not_cached
+from .scoring import total_probability
+from .tables import Table
+
+SIZES = ((2, 2), (1, 3), (1, 2), (1, 1))  # of images that are summed over, the largest first
+AFFORDABLE = 70_000  # of these: all pairs of bytes are 65,536
+TEMPERATURES = (1.0, 3.0, 10.0, 100.0)  # until images differ enough for a comparison to mean something
+
+
+class Report(Table):
+    """What `check_model` asked, and what it found: a list of rows, shown as a table.
+
+    Each row is a dict with `question`, `answer` ("holds", or "not asked") and `detail`.
+    """
+
+    COLUMNS = ("question", "answer", "detail")
+
+
+def check_model(
+    model: nn.Module,
+    shape: tuple[int, int] | tuple[int, int, int] | None = None,
+    levels: int | None = None,
+    labels: Iterable[int] | None = None,
+) -> Report:
+    """Asks of anybody's model what every model of the package has been asked; raises with the first fault.
+
+    Is it causal in space and channels, in its own order, in evaluation and training mode, for each class? Do the
+    probabilities of all images of a tiny size sum to 1? Is an image's log-probability the sum of its values'? Does
+    a step equal `forward`, and do all methods of `sample` draw equal images? Does it come back from a file as it
+    was? All is asked of copies on the CPU, in double precision where the model admits it.
+
+    Arguments:
+        model: a model of the package or a subclass, or a module that maps `[N, C, H, W]` to
+            `[N, levels, H, W]`, for colour `[N, levels, C, H, W]`.
+        shape: (H, W) or (C, H, W) of the images for all questions but the sums; default: 8 x 8, or the smallest
+            side from there that the model takes. A leak from further away than that is not seen.
+        levels: number of levels of a value; default: the model's own.
+        labels: classes to ask about, for a model with classes; default: the first, the middle and the last.
+
+    Returns:
+        the report. A question that cannot be asked of this model says so.
+
+    Raises:
+        CausalityError: when an output sees what is not drawn before it, or nothing at all.
+        ModelError: when another promise is broken; the message names it.
+        ValueError: for images, levels or labels that the model does not take.
+
+    Example:
+        >>> from pixelhelpers import PixelCNN
+        >>> check_model(PixelCNN(levels=4, hidden=8, blocks=1))
+        question                           answer   detail
+        causal                             holds    1×8×8, evaluation and training mode
+        probabilities sum to 1             holds    all 256 images of 1×2×2
+        log-probability is the sum         holds    6 random images of 1×8×8
+        a step equals forward              holds    6 random images of 1×8×8
+        all methods draw equal images      holds    naive, cropped, cached, fixed-point; 3 images, temperature 1
+        comes back from a file as it was   holds    weights and likelihoods
+    """
+    net = copy.deepcopy(unwrapped(model)).cpu()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _Examination(net, shape, levels, labels).report()
+
+
+class _OfClass(nn.Module):
+    """A model with its class fixed, so that a probe can ask about any."""
+
+    def __init__(self, model: AutoregressiveModel, label: int | None):
+        super().__init__()
+        self.model, self.label = model, label
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.conditional_parameters(x, self.label)
+
+    def order(self, shape: tuple[int, ...]) -> Tensor:
+        return self.model.order(shape)
+
+
+class _Examination:
+    """The questions of `check_model`, in turn."""
+
+    def __init__(self, net: nn.Module, shape: Sequence[int] | None, levels: int | None, labels: Iterable[int] | None):
+        given = (1, *shape) if shape is not None and len(shape) == 2 else shape
+        if given is not None and (len(given) != 3 or min(given) < 1):
+            raise ValueError(f"shape is {shape}: give (height, width) or (channels, height, width).")
+        channels, *sides = given or (1, 8, 8)
+        model = as_model(net, levels=levels, image_channels=channels, shape=tuple(sides))
+        if levels not in (None, model.levels):
+            raise ValueError(f"levels is {levels}, but the model was built with levels={model.levels}.")
+        if given is not None and len(shape) == 3 and channels != model.image_channels:
+            raise ValueError(f"shape is {shape}, but the model was built for {model.image_channels} channels.")
+        self.model, self.is_own = model.eval(), isinstance(model, OwnModule)
+        self.labels = self._known(labels)
+        self.shape = (model.image_channels, *(self._smallest_side() if given is None else sides))
+        self._refusal(self.shape, strict=True)
+        self.name = type(net).__name__
+        self.exact = copy.deepcopy(self.model).double()
+        if self._refuses_double():
+            self.exact = self.model
+        self.tolerance = 1e-9 if next(self.exact.parameters(), torch.zeros(1)).dtype == torch.double else 5e-4
+        self.images = torch.randint(model.levels, (6, *self.shape), dtype=torch.uint8)
+
+    def report(self) -> Report:
+        questions = {
+            "causal": self._causal,
+            "probabilities sum to 1": self._sum,
+            "log-probability is the sum": self._log_prob,
+            "a step equals forward": self._step,
+            "all methods draw equal images": self._methods,
+            "comes back from a file as it was": self._file,
+        }
+        report = Report()
+        for question, ask in questions.items():
+            answer, detail = ask()
+            report.append({"question": question, "answer": answer, "detail": detail})
+        return report
+
+    # -- what can be asked ----------------------------------------------------------------------------
+
+    def _known(self, labels: Iterable[int] | None) -> list[int | None]:
+        classes = self.model.classes
+        if labels is None:
+            return [None] if classes is None else sorted({0, classes // 2, classes - 1})
+        labels = [int(label) for label in labels]
+        for label in labels:
+            self.model.labels(label, 1)
+        return labels or [None]
+
+    def _refusal(self, shape: tuple[int, ...], strict: bool = False) -> str | None:
+        """Why the model does not take images of this shape, None if it does."""
+        try:
+            self.model.order(shape)
+            with torch.no_grad():
+                self.model(torch.zeros(1, *shape, dtype=torch.uint8), self.labels[0])
+        except (ValueError, RuntimeError, AssertionError, IndexError) as error:
+            if strict:
+                where = "×".join(map(str, shape))
+                raise ValueError(f"the model does not take images of {where}: {error} Give another shape.") from error
+            return str(error)
+        return None
+
+    def _smallest_side(self) -> tuple[int, int]:
+        sides = [*range(8, 17), 24, 32, self.model.image_size]
+        fitting = (side for side in sides if self._refusal((self.model.image_channels, side, side)) is None)
+        return (next(fitting, sides[-1]),) * 2
+
+    def _refuses_double(self) -> bool:
+        try:
+            with torch.no_grad():
+                self.exact(torch.zeros(1, *self.shape, dtype=torch.uint8), self.labels[0])
+        except RuntimeError:  # a float32 constant inside
+            return True
+        return False
+
+    def _of(self, label: int | None, method: str) -> str:
+        return f"{self.name}: {method}" + ("" if label is None else f" (class {label})")
+
+    def _random(self, count: int) -> str:
+        return f"{count} random images of {'×'.join(map(str, self.shape))}"
+
+    def _classes(self) -> str:
+        return "" if self.labels == [None] else f", classes {', '.join(map(str, self.labels))}"
+
+    # -- the questions --------------------------------------------------------------------------------
+
+    def _causal(self) -> tuple[str, str]:
+        for label in self.labels:
+            try:
+                check_causal(_OfClass(self.model, label), self.shape, self.model.levels)
+            except CausalityError as error:
+                raise CausalityError(self._of(label, str(error))) from None
+        return "holds", f"{'×'.join(map(str, self.shape))}, evaluation and training mode{self._classes()}"
+
+    def _sum(self) -> tuple[str, str]:
+        channels, levels = self.model.image_channels, self.model.levels
+        for height, width in SIZES:
+            count, shape = levels ** (channels * height * width), (channels, height, width)
+            if count <= AFFORDABLE and self._refusal(shape) is None:
+                break
+        else:
+            return "not asked", f"it takes none of the tiny sizes of at most {AFFORDABLE:,} images"
+        for label in self.labels:
+            total = total_probability(self.exact, shape, levels, label)
+            if not math.isclose(total, 1, abs_tol=max(1e-8, self.tolerance)):
+                what = f"the probabilities of all {count:,} images of {'×'.join(map(str, shape))} sum to {total:.6g}"
+                raise ModelError(self._of(label, f"{what}, not to 1. They are no probabilities."))
+        return "holds", f"all {count:,} images of {'×'.join(map(str, shape))}{self._classes()}"
+
+    @torch.no_grad()
+    def _log_prob(self) -> tuple[str, str]:
+        for label in self.labels:
+            whole = self.exact.log_prob(self.images, label)
+            parts = self.exact.predict(self.images, label).log_prob(self.images.long()).flatten(1).sum(1)
+            if not torch.allclose(whole, parts, rtol=self.tolerance, atol=self.tolerance):
+                most = float((whole - parts).abs().max())
+                raise ModelError(
+                    self._of(label, f"log_prob differs by {most:.3g} nats from the sum over `predict`'s conditionals.")
+                )
+        return "holds", self._random(len(self.images)) + self._classes()
+
+    @torch.no_grad()
+    def _step(self) -> tuple[str, str]:
+        if (obstacle := why_not_cached(self.exact)) is not None:
+            return "not asked", obstacle
+        wave = self.exact.fronts(len(self.images), self.shape, like=next(self.exact.parameters()))
+        values = wave.by_front(self.images)
+        for label in self.labels:
+            chosen = self.exact.labels(label, len(self.images))
+            whole = self.exact.predict(self.images, chosen).pmf()  # [N, C, H, W, levels]
+            whole = whole.flatten(2, 3)[:, :, wave.pixels].permute(1, 2, 0, 3)  # [C, H * W, N, levels]
+            step = self.exact.stepper(wave, chosen)
+            for front in wave:
+                at = (front.channel, front.pixels)
+                off = (step.predict(front).pmf() - whole[at].flatten(0, 1)).abs().max()
+                if not off < self.tolerance:
+                    where = divmod(int(wave.pixels[front.pixels][0]), self.shape[2])
+                    raise ModelError(
+                        self._of(
+                            label,
+                            f"a step differs from `forward` by {float(off):.3g} in a probability at channel "
+                            f"{front.channel}, row {where[0]}, column {where[1]}. `stepper` computes something else.",
+                        )
+                    )
+                step.put(front, values[at].flatten().long())
+        return "holds", self._random(len(self.images)) + self._classes()
+
+    def _methods(self) -> tuple[str, str]:
+        names = [name for name in METHODS if name != "auto" and self._can(name)]
+        for temperature in TEMPERATURES:
+            keywords = {"shape": self.shape[1:], "temperature": temperature, "seed": 0, "progress": False}
+            drawn = {label: sample(self.exact, 3, method="naive", label=label, **keywords) for label in self.labels}
+            if all(self._tells(images) for images in drawn.values()):
+                break
+        else:
+            return "not asked", "its images are all alike, at any temperature"
+        for label, images in drawn.items():
+            for name in names[1:]:
+                other = sample(self.exact, 3, method=name, label=label, **keywords)
+                if not torch.equal(images, other) and self.tolerance < 1e-6:
+                    share = float((images != other).double().mean())
+                    raise ModelError(
+                        self._of(label, f"method {name!r} draws other images than 'naive': {share:.1%} of the values.")
+                    )
+        return "holds", f"{', '.join(names)}; 3 images, temperature {temperature:g}{self._classes()}"
+
+    def _can(self, method: str) -> bool:
+        try:
+            chosen_method(self.exact, method, self.shape)
+        except ValueError:
+            return False
+        return True
+
+    def _tells(self, images: Tensor) -> bool:
+        """Whether images are so unlike each other that equal ones mean something."""
+        commonest = images.flatten().bincount().amax() / images.numel()
+        return bool(commonest < 0.9) and len(images.unique(dim=0)) == len(images)
+
+    @torch.no_grad()
+    def _file(self) -> tuple[str, str]:
+        model = copy.deepcopy(self.model).float()  # what a file is loaded into
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            if self.is_own:
+                again = copy.deepcopy(model)
+                for value in again.module.parameters():
+                    value.fill_(0.1)
+                again.module.load_state_dict(read_weights(Path(folder) / "model.safetensors"))
+            else:
+                again = type(model).from_pretrained(folder)
+        for label in self.labels:
+            if not torch.equal(again.log_prob(self.images, label), model.log_prob(self.images, label)):
+                raise ModelError(self._of(label, "saved and loaded, it gives other likelihoods: a file lacks a part."))
+        return "holds", "weights and likelihoods" + self._classes()
