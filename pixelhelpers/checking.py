@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .errors import CausalityError, ModelError
+from .errors import CausalityError, ModelError, require
 from .files import read_weights
 from .models.base import AutoregressiveModel
 from .models.own import OwnModule, as_model, unwrapped
@@ -72,6 +72,7 @@ def check_model(
         all methods draw equal images      holds    naive, cropped, cached, fixed-point; 3 images, temperature 1
         comes back from a file as it was   holds    weights and likelihoods
     """
+    require(isinstance(model, nn.Module), f"model is a {type(model).__name__}: give a torch.nn.Module.", TypeError)
     net = copy.deepcopy(unwrapped(model)).cpu()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

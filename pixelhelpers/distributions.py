@@ -1,4 +1,4 @@
-"""What a network's output means: the distribution of each value given the earlier ones.
+"""What a network's output means: `Categorical`, `categorical_log_prob` and `DiscretizedLogisticMixture`.
 
 References:
     van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, section 2.2,

@@ -1,4 +1,4 @@
-"""Whole files and safe weights: a reader finds the old content or the new one, and never a pickle."""
+"""Whole files, `write_atomically`, and safe weights, `write_weights`, `read_weights`: no halves and no pickles."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""What the machine offers: devices, precision, memory that is kept, and the processes that Accelerate finds."""
+"""What the machine offers: `default_device`, `present_device` and `chosen_device`; `default_precision` and
+`full_precision`; `keep_freed_memory`; and the processes that an `accelerator` finds."""
 
 import ctypes
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Progress bars, in a notebook, a terminal or a log file."""
+"""A bar that shows how far something is, `progress_bar`, in a notebook, a terminal or a log file."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Drawing images from a model, one value after the other, exactly: `sample` draws images, `draw` one value.
+"""Drawing images exactly: `sample`, and for one value `draw`; the `chosen_method`, and `why_not_cached`.
 
 One uniform number per value is drawn first and turned into a level by the inverse of the conditional's
 cumulative distribution. So an image is a function of its numbers: whatever draws it, in whatever batch,

@@ -1,4 +1,5 @@
-"""What a likelihood is worth: `bits_per_dim`, `evaluate`, `total_probability`, and checks of images."""
+"""What a likelihood is worth: `bits_per_dim`, `evaluate` (`total_nats`), `total_probability`; and what a model can
+score, `model_for` and `check_labels`."""
 
 import copy
 import math

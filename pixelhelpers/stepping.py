@@ -1,4 +1,5 @@
-"""The other way to run: fronts of pixels drawn together, the caches of what was given, and the steps of convolutions.
+"""The other way to run: `raster_order`; a `Front` of pixels, all `Fronts` of a batch, the `Wavefront`; the caches
+`Past` and `DrawnRows`; `by_column`; and the steps of convolutions.
 
 A masked convolution with a kernel of side k looks k // 2 columns to the right in the rows above. So the
 first pixel of a row need not wait for the end of the row above: it is enough that the row above is

@@ -402,6 +402,76 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(tiny, tmp_path)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_a_checkpoint_of_another_version_is_refused_by_a_clear_line(tiny, tmp_path):
+    fit(small(), tiny, folder=tmp_path)
+    file = tmp_path / "last.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        run = json.loads(opened.metadata()["run"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    del run["format"]  # as before there were formats
+    files.write_weights(file, tensors, {"run": json.dumps(run)})
+    with pytest.raises(ValueError, match=r"last\.safetensors has format None, this package resumes 2: train anew"):
+        fit(small(), tiny, folder=tmp_path, resume=True)
+
+
+def test_settings_are_frozen_stored_whole_and_compared_but_for_patience(tiny, tmp_path):
+    shift = functools.partial(ph.data.random_shift, most=1)
+    fit(small(), tiny, folder=tmp_path, epochs=1, augment=shift, seconds=900, patience=4)
+    with safe_open(tmp_path / "last.safetensors", framework="pt") as file:
+        stored = json.loads(file.metadata()["run"])["settings"]
+    settings = ph.training.Settings(**stored)
+    assert stored == dataclasses.asdict(settings) and settings.differences(stored) == []
+    assert settings.augment == "random_shift(most=1)" and settings.network == {**settings.network, "hidden": 8}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.lr = 1.0
+    for name, value in stored.items():
+        if name != "patience":
+            assert settings.differences({**stored, name: None if value is not None else 1}) == [name]
+    keywords = {"folder": tmp_path, "resume": True, "epochs": 1, "augment": shift, "seconds": 900}
+    assert len(fit(small(), tiny, patience=2, **keywords)) == 1
+
+
+# -- while it trains ----------------------------------------------------------------------------------
+
+
+def test_on_epoch_sees_the_scored_model_and_the_saved_history_and_changes_nothing(tiny, tmp_path):
+    told = []
+
+    def look(model, history):
+        assert not model.training and history is not told
+        told.append((ph.evaluate(model, tiny.valid), [dict(row) for row in history]))
+        ph.sample(model, 2, progress=False)  # takes a seed from the global generator
+        torch.rand(7)
+        with safe_open(tmp_path / "last.safetensors", framework="pt") as file:
+            assert json.loads(file.metadata()["run"])["history"] == history
+
+    plain, watched = small(dropout=0.3), small(dropout=0.3)
+    history = fit(plain, tiny, epochs=3)
+    assert without_time(fit(watched, tiny, epochs=3, folder=tmp_path, on_epoch=look)) == without_time(history)
+    assert same_weights(plain, watched)
+    assert [len(rows) for _, rows in told] == [1, 2, 3]
+    assert [score for score, _ in told] == pytest.approx([row["valid"] for row in history], abs=1e-6)
+
+
+def test_what_on_epoch_raises_ends_the_run_with_its_files_whole(tiny, tmp_path):
+    class Enough(Exception):
+        pass
+
+    def end(model, history):
+        if len(history) == 2:
+            raise Enough
+
+    model = small()
+    with pytest.raises(Enough):
+        fit(model, tiny, epochs=3, folder=tmp_path, on_epoch=end)
+    best = ph.PixelCNN.from_pretrained(tmp_path / "best")
+    assert same_weights(model, best)
+    whole = small()
+    history = fit(whole, tiny, epochs=3)
+    assert without_time(fit(model, tiny, epochs=3, folder=tmp_path, resume=True)) == without_time(history)
+    assert same_weights(model, whole)
+
+
 def test_an_existing_checkpoint_is_neither_overwritten_nor_mixed_up(tiny, tmp_path):
     fit(small(), tiny, folder=tmp_path)
     before = (tmp_path / "last.safetensors").read_bytes()

@@ -1,4 +1,4 @@
-"""Is it causal? `check_causal` finds outputs that see what they must not, and names the likely mistake.
+"""Is it causal? `check_causal` measures what acts on what, `effects`, and names the likely mistake.
 
 A model that sees what it is asked to predict reaches a wonderful likelihood that means nothing. The probe
 finds that out by experiment: it changes values of the input and watches the output.

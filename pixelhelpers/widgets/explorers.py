@@ -1,4 +1,4 @@
-"""Explorers: controls above a picture that is drawn anew, `explorer`, and those for masks, reach and attention."""
+"""Controls above a picture that is drawn anew: `explorer`, `mask_explorer`, `reach_explorer`, `attention_explorer`."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,0 +1,278 @@
+"""`check_model` passes honest models, of anybody, and names the fault of every other."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import pixelhelpers as ph
+from pixelhelpers.checking import Report
+from pixelhelpers.models.gated import GatedStep
+from pixelhelpers.models.heads import SoftmaxHead
+from pixelhelpers.models.pixelcnn import PixelCNNStep
+from tests.register import small
+from tests.sixth_model import RowsAbove
+
+
+def answers(report):
+    return {row["question"]: row["answer"] for row in report}
+
+
+def own(channels=1, levels=4):
+    """A learner's module, honest."""
+    torch.manual_seed(0)
+    first = ph.MaskedConv2d("A", channels, 6 * channels, 3, channels)
+    second = ph.MaskedConv2d("B", 6 * channels, levels * channels, 1, channels)
+    layers = [first, nn.ReLU(), second]
+    if channels > 1:
+        layers.append(nn.Unflatten(1, (channels, levels)))
+
+    class Own(nn.Sequential):
+        def forward(self, x):
+            out = super().forward(x)
+            return out if channels == 1 else out.transpose(1, 2)
+
+    return Own(*layers)
+
+
+# -- honest models ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ph.list_pretrained())
+def test_shipped_weights_pass(name):
+    model = ph.load_pretrained(name)
+    mode, weights = model.training, {key: value.clone() for key, value in model.state_dict().items()}
+    asked = answers(ph.check_model(model, labels=None if model.classes is None else [3]))
+    refuses = name.startswith("multiscale")  # 4 x 4 pixels are its smallest image
+    assert asked.pop("probabilities sum to 1") == ("not asked" if refuses else "holds")
+    assert set(asked.values()) == {"holds"} and len(asked) == 5
+    assert model.training == mode and all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_learners_own_module_passes(channels):
+    report = ph.check_model(own(channels), (channels, 6, 6))
+    asked = answers(report)
+    assert asked.pop("a step equals forward") == "not asked"
+    assert asked.pop("probabilities sum to 1") == "holds"
+    assert set(asked.values()) == {"holds"}
+    drawn = next(row["detail"] for row in report if row["question"].startswith("all methods"))
+    assert "naive, cropped, fixed-point" in drawn
+
+
+def test_a_subclass_passes_and_is_drawn_by_what_it_computes():
+    class Calmer(ph.PixelCNN):
+        def __init__(self, calm=2.0, **settings):
+            super().__init__(**settings)
+            self.calm = calm
+
+        def forward(self, x, label=None):
+            return super().forward(x, label) / self.calm
+
+    torch.manual_seed(0)
+    model = Calmer(calm=3.0, levels=4, hidden=8, blocks=1, classes=3)
+    assert model.settings == {"calm": 3.0, "levels": 4, "hidden": 8, "blocks": 1, "classes": 3}
+    asked = answers(ph.check_model(model, (6, 6)))
+    assert asked.pop("a step equals forward") == "not asked" and set(asked.values()) == {"holds"}
+
+
+def test_wrapped_models_pass_and_a_size_is_found_that_the_model_takes():
+    ph.check_model(nn.DataParallel(small(ph.PixelCNN)))
+    report = ph.check_model(ph.MultiscalePixelCNN(levels=2, hidden=6, blocks=1, base=1, doublings=4))
+    assert "1×16×16" in report[0]["detail"]
+
+
+def test_a_module_of_float32_alone_is_asked_in_float32():
+    class Single(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = own()
+
+        def forward(self, x):
+            return self.layers.float()(x.float())
+
+    assert answers(ph.check_model(Single(), (5, 5)))["causal"] == "holds"
+
+
+def test_images_that_tell_nothing_are_not_compared():
+    """A model that paints black whatever the numbers would pass any comparison of images."""
+
+    class Black(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = ph.MaskedConv2d("A", 1, 2, 3)
+
+        def forward(self, x):
+            return torch.stack([torch.zeros_like(x[:, 0]), -1e30 + 1e28 * self.last(x)[:, 0].tanh()], 1)
+
+    assert answers(ph.check_model(Black().double(), (5, 5)))["all methods draw equal images"] == "not asked"
+
+
+def test_a_report_shows_as_a_table():
+    report = ph.check_model(small(ph.PixelCNN), (5, 5))
+    assert isinstance(report, Report) and [row["answer"] for row in report] == ["holds"] * 6
+    lines = repr(report).splitlines()
+    assert len(lines) == 7 and lines[0].split() == ["question", "answer", "detail"]
+    html = report._repr_html_()
+    assert html.count("<tr>") == 7 and "<th>question</th>" in html and "<td>causal</td>" in html
+
+
+# -- faults, each named for what it is ---------------------------------------------------------------
+
+
+def type_b_stem():
+    model = small(ph.PixelCNN, levels=4)
+    model.stem = ph.MaskedConv2d("B", 1, 12, 7).double()
+    return model
+
+
+def leak_of_one_class():
+    class Leaky(RowsAbove):
+        def forward(self, x, label=None):
+            label = self.labels(label, len(x))
+            seen = (label == 2).view(-1, 1, 1, 1) * self.scale(x)  # the pixel itself, for one class only
+            return super().forward(x, label) + seen
+
+    return Leaky(levels=4, classes=3)
+
+
+def leak_in_colour():
+    class Leaky(RowsAbove):
+        def forward(self, x, label=None):
+            return super().forward(x, label) + self.scale(x)[:, None, [1, 0, 2]]  # red sees green
+
+    return Leaky(levels=2, image_channels=3)
+
+
+def leak_in_training_mode():
+    return nn.Sequential(ph.MaskedConv2d("A", 1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), ph.MaskedConv2d("B", 8, 4, 1))
+
+
+def ones_own_order_broken():
+    class Backwards(RowsAbove):
+        def order(self, shape):
+            return super().order(shape).flip(1)
+
+    return Backwards(levels=4)
+
+
+def dead():
+    model = small(ph.PixelCNN, levels=4)
+    nn.init.zeros_(model.head[3].weight)
+    return model
+
+
+def probabilities_that_do_not_sum_to_one():
+    class Generous(SoftmaxHead):
+        @staticmethod
+        def log_prob(logits, levels):
+            return SoftmaxHead.log_prob(logits, levels) + 0.1
+
+    model = RowsAbove(levels=4)
+    model.head = Generous(16, 4)
+    return model
+
+
+def log_prob_of_another_model():
+    class Reversed(RowsAbove):
+        def log_prob(self, x, label=None):
+            return super().log_prob(x.flip(-1), label)  # still sums to 1 over all images
+
+    torch.manual_seed(3)
+    return Reversed(levels=4)
+
+
+def a_step_that_forgets(monkeypatch):
+    monkeypatch.setattr(PixelCNNStep, "put", lambda self, front, levels: self.stem.put(front, levels[:, None] * 0.0))
+    return small(ph.PixelCNN, levels=4)
+
+
+def a_step_of_another_class(monkeypatch):
+    plain = GatedStep.__init__
+    monkeypatch.setattr(
+        GatedStep, "__init__", lambda self, model, wave, label: plain(self, model, wave, label.clamp(max=1))
+    )
+    return small(ph.GatedPixelCNN, levels=4, classes=3)
+
+
+def a_method_that_draws_something_else(monkeypatch):
+    from pixelhelpers import sampling
+
+    plain = sampling._cached
+    monkeypatch.setattr(sampling, "_cached", lambda job: plain(job).flip(0))
+    return small(ph.PixelCNN, levels=4)
+
+
+def weights_that_no_file_keeps():
+    class Forgetful(RowsAbove):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            self.shift = torch.randn(1, 4, 1, 1)  # neither a parameter nor a buffer
+
+        def forward(self, x, label=None):
+            logits = super().forward(x, label)
+            return logits + self.shift.to(logits)
+
+    return Forgetful(levels=4)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        (type_b_stem, ph.CausalityError, "PixelCNN: output .* type B stem"),
+        (leak_of_one_class, ph.CausalityError, r"type B stem.*\(class 2\)"),
+        (leak_in_colour, ph.CausalityError, "channel"),
+        (leak_in_training_mode, ph.CausalityError, "BatchNorm2d .* in train mode"),
+        (ones_own_order_broken, ph.CausalityError, "another order"),
+        (dead, ph.CausalityError, "dead head"),
+        (probabilities_that_do_not_sum_to_one, ph.ModelError, r"all 256 images of 1×2×2 sum to 1\.105"),
+        (log_prob_of_another_model, ph.ModelError, "log_prob differs by .* from the sum over `predict`"),
+        (a_step_that_forgets, ph.ModelError, "a step differs from `forward`"),
+        (a_step_of_another_class, ph.ModelError, r"a step differs from `forward`.*\(class 2\)"),
+        (a_method_that_draws_something_else, ph.ModelError, "method 'cached' draws other images than 'naive'"),
+        (weights_that_no_file_keeps, ph.ModelError, "saved and loaded, it gives other likelihoods"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_fault_is_named(fault, kind, words, monkeypatch):
+    model = fault(monkeypatch) if fault.__code__.co_argcount else fault()
+    with pytest.raises(kind, match=f"(?s){words}"):
+        ph.check_model(model, (6, 6))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"shape": (6,)}, r"shape is \(6,\): give \(height, width\)"),
+        ({"shape": (0, 6)}, r"shape is \(0, 6\)"),
+        ({"shape": (3, 6, 6)}, "was built for 1 channels"),
+        ({"levels": 9}, "levels is 9, but the model was built with levels=4"),
+        ({"labels": [3]}, "label runs from 3 to 3"),
+    ],
+)
+def test_questions_that_do_not_fit_the_model_are_refused(keywords, words):
+    with pytest.raises(ValueError, match=words):
+        ph.check_model(small(ph.PixelCNN, levels=4, classes=3), **keywords)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match=r"give a torch.nn.Module"):
+        ph.check_model(F.relu)
+    with pytest.raises(ValueError, match=r"does not take images of 1×6×6: .* give 4 or 8"):
+        ph.check_model(ph.MultiscalePixelCNN(levels=4, hidden=6, blocks=1), (6, 6))
+
+
+def test_a_leak_further_away_than_the_image_is_wide_needs_a_larger_shape():
+    """What the docstring says is not seen, is not seen: and with the shape given, it is."""
+
+    class FarLeak(RowsAbove):
+        def forward(self, x, label=None):
+            return super().forward(x, label) + F.pad(self.scale(x)[..., 9:], (0, min(9, x.shape[-1])))
+
+    model = FarLeak(levels=4)
+    ph.check_model(model)
+    with pytest.raises(ph.CausalityError, match=r"column 9\), which is not drawn before it"):
+        ph.check_model(model, (2, 12))
+    assert math.isclose(ph.total_probability(model, (2, 2), 4), 1, rel_tol=1e-6)
