@@ -138,22 +138,19 @@ def _train(options: argparse.Namespace) -> int:
         classes=len(images.classes) if options.conditional else None,
         **network,
     )
-    names = (
-        "epochs batch_size lr weight_decay clip ema patience seconds seed device precision compile folder "
-        "resume tensorboard"
-    )
     augment = functools.partial(data.random_shift, most=options.shift) if options.shift else None
-    history = training.fit(model, images, augment=augment, **{name: getattr(options, name) for name in names.split()})
+    given = {flag.strip("-").replace("-", "_") for flag in TRAINING} - {"shift"} | {"folder", "resume"}
+    keywords = {name: value for name, value in vars(options).items() if name in given}
+    history = training.fit(model, images, augment=augment, **keywords)
     print(history)
     if history.interrupted or not history:
         return 130
     best = Path(options.folder) / "best"
     model.save_pretrained(best)
     test = scoring.evaluate(model, images.test, images.test_labels)
-    words = [word for word in sys.argv[1:] if word != "--resume"]
     card = {
         "data": images.name,
-        "command": shlex.join(["python", "-m", "pixelhelpers", *words]),
+        "command": shlex.join(["python", "-m", "pixelhelpers", *(word for word in sys.argv[1:] if word != "--resume")]),
         "seed": options.seed,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "training_images": len(images.train),

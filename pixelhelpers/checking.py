@@ -101,7 +101,13 @@ class _Examination:
         if given is not None and (len(given) != 3 or min(given) < 1):
             raise ValueError(f"shape is {shape}: give (height, width) or (channels, height, width).")
         channels, *sides = given or (1, 8, 8)
-        model = as_model(net, levels=levels, image_channels=channels, shape=tuple(sides))
+        try:
+            model = as_model(net, levels=levels, image_channels=channels, shape=tuple(sides))
+        except RuntimeError as error:
+            where = "×".join(map(str, (channels, *sides)))
+            raise ValueError(
+                f"the module does not take images of {where}: give its shape=(C, H, W). {error}"
+            ) from error
         if levels not in (None, model.levels):
             raise ValueError(f"levels is {levels}, but the model was built with levels={model.levels}.")
         if given is not None and len(shape) == 3 and channels != model.image_channels:

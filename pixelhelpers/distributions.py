@@ -12,6 +12,8 @@ from torch import distributions as td
 from torch.distributions.utils import lazy_property
 from torch.nn import functional as F
 
+from .errors import require
+
 ROWS = 1024  # values that are scored together: 1 MB of logits, which stays in a core's cache
 
 
@@ -153,8 +155,7 @@ class DiscretizedLogisticMixture(td.Distribution):
         coefficients: Tensor | None = None,
         levels: int = 256,
     ):
-        if levels < 2:
-            raise ValueError(f"levels is {levels}: give at least 2.")
+        require(levels >= 2, f"levels is {levels}: give at least 2.")
         given = [tuple(t.shape) for t in (logits, means, log_scales, coefficients) if t is not None]
         batch, components = given[0][:-1], given[0][-1:]
         event = () if coefficients is None else (3,)
@@ -210,8 +211,7 @@ class DiscretizedLogisticMixture(td.Distribution):
             >>> bool(torch.isclose(pixel.conditionals(levels).log_prob(levels).sum(), pixel.log_prob(levels)))
             True
         """
-        if not self.event_shape:
-            raise ValueError("a mixture without coefficients has one channel: it is its own conditional.")
+        require(self.event_shape, "a mixture without coefficients has one channel: it is its own conditional.")
         value = self._checked(value)
         means = self._means_given(value)
         seen = self._log_bins(value, means).cumsum(-2)  # what R, and R with G, say of the components
@@ -268,8 +268,8 @@ class DiscretizedLogisticMixture(td.Distribution):
     # -- what happens inside ------------------------------------------------------------------------
 
     def _checked(self, value: Tensor) -> Tensor:
-        if value.shape[value.dim() - len(self.event_shape) :] != self.event_shape:
-            raise ValueError(f"value has shape {tuple(value.shape)}: its last axis must hold R, G and B.")
+        own = value.shape[value.dim() - len(self.event_shape) :]
+        require(own == self.event_shape, f"value has shape {tuple(value.shape)}: its last axis must hold R, G and B.")
         asked = value.is_cpu and value.numel() and not torch.compiler.is_compiling()  # asking a GPU would stop it
         if asked and not self._on_the_grid(value):
             raise ValueError(
@@ -283,8 +283,7 @@ class DiscretizedLogisticMixture(td.Distribution):
         return whole and 0 <= int(value.min()) <= int(value.max()) < self.levels
 
     def _refuse_pixels(self, name: str) -> None:
-        if self.event_shape:
-            raise ValueError(f"{name} is for single channels: ask .conditionals(value).{name}.")
+        require(not self.event_shape, f"{name} is for single channels: ask .conditionals(value).{name}.")
 
     def _place(self, level: Tensor) -> Tensor:
         """Where a level lies on the scale from -1 to 1."""

@@ -60,8 +60,7 @@ def default_precision(device: str) -> str:
     """
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)
-    return "bf16" if device == "cpu" and capabilities().get("amx_bf16") else "no"
+    return "bf16" if device == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16") else "no"
 
 
 def chosen_device(device: str | None, precision: str | None) -> tuple[str, str]:
@@ -150,8 +149,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
         ...     torch.get_float32_matmul_precision()
         'highest'
     """
-    matmul = torch.get_float32_matmul_precision()
-    convolution = torch.backends.cudnn.allow_tf32
+    matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -209,8 +209,7 @@ class MaskedConv2d(nn.Conv2d):
         return ConvStep(wave, self.live(self.weight * self.mask), self.bias, window, *groups)
 
     def extra_repr(self) -> str:
-        rows, columns = self.kernel_size
-        size = rows if rows == columns else (rows, columns)
+        size = self.kernel_size[0] if len(set(self.kernel_size)) == 1 else self.kernel_size
         return f"{self.mask_type!r}, {self.in_channels}, {self.out_channels}, kernel_size={size}"
 
 
@@ -252,7 +251,8 @@ class DownShiftedConv2d(nn.Conv2d):
             rows >= 1 and columns >= 1 and columns % 2 != 0,
             f"kernel_size is {kernel_size}: give (rows, columns), columns odd.",
         )
-        super().__init__(in_channels, out_channels, kernel_size, _stride(stride), bias=bias)
+        require(stride in (1, 2), f"stride is {stride}: give 1, or 2 to halve height and width.")
+        super().__init__(in_channels, out_channels, kernel_size, stride, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.kernel_size
@@ -310,7 +310,8 @@ class DownRightShiftedConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: int = 1):
         require(min(kernel_size) >= 1, f"kernel_size is {kernel_size}: give (rows, columns), at least (1, 1).")
-        super().__init__(in_channels, out_channels, kernel_size, _stride(stride))
+        require(stride in (1, 2), f"stride is {stride}: give 1, or 2 to halve height and width.")
+        super().__init__(in_channels, out_channels, kernel_size, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.kernel_size
@@ -323,11 +324,6 @@ class DownRightShiftedConv2d(nn.Conv2d):
         """
         rows, columns = self.kernel_size
         return ConvStep(wave, self.weight, self.bias, (rows - 1, columns - 1, 0))
-
-
-def _stride(stride: int) -> int:
-    require(stride in (1, 2), f"stride is {stride}: give 1, or 2 to halve height and width.")
-    return stride
 
 
 class DownShiftedConvTranspose2d(nn.ConvTranspose2d):

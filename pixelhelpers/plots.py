@@ -246,10 +246,9 @@ def influence(weight: Tensor, at: tuple[int, int], title: str = "", axis=None) -
         >>> figure = influence(torch.rand(28, 28), at=(14, 14))
     """
     axis = axis or subplots(size=(3.8, 3.2))[1]
-    share = weight / weight.sum()
-    share = torch.where(share > 0, share, torch.nan)
-    norm = mpl.colors.LogNorm(vmin=1e-6, vmax=1)
-    axis.figure.colorbar(axis.imshow(share.numpy(), norm=norm), ax=axis, extend="min", label="share of the weight")
+    share = torch.where(weight > 0, weight / weight.sum(), torch.nan)
+    picture = axis.imshow(share.numpy(), norm=mpl.colors.LogNorm(vmin=1e-6, vmax=1))
+    axis.figure.colorbar(picture, ax=axis, extend="min", label="share of the weight")
     axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set(visible=True, color="0.7")
     _mark(axis, at)
@@ -355,8 +354,7 @@ def painting(frames: Tensor, *, levels: int = 256, zoom: int = 6, seconds: float
     """
     pictures = [_enlarged(frame, zoom) for frame in frames.float() / (levels - 1)]
     buffer = io.BytesIO()
-    step = max(20, round(1000 * seconds / len(pictures)))
-    durations = [step] * (len(pictures) - 1) + [1000]
+    durations = [max(20, round(1000 * seconds / len(pictures)))] * (len(pictures) - 1) + [1000]
     pictures[0].save(
         buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True
     )
@@ -413,13 +411,13 @@ def paint_live(
 
 
 def _grid_lines(axis, rows: int, columns: int) -> None:
-    axis.set_xticks([x - 0.5 for x in range(columns + 1)], labels=[])
-    axis.set_yticks([y - 0.5 for y in range(rows + 1)], labels=[])
+    edges = {"xticks": [x - 0.5 for x in range(columns + 1)], "yticks": [y - 0.5 for y in range(rows + 1)]}
+    axis.set(**edges, xticklabels=[], yticklabels=[])
     axis.tick_params(length=0)
     axis.grid(color="white", lw=0.8)
     axis.spines[:].set_visible(False)
 
 
 def _mark(axis, at: tuple[int, int], colour: str = "black") -> None:
-    row, column = at
-    axis.add_patch(mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=colour, lw=2.5, zorder=3))
+    corner = (at[1] - 0.5, at[0] - 0.5)
+    axis.add_patch(mpl.patches.Rectangle(corner, 1, 1, fill=False, ec=colour, lw=2.5, zorder=3))

@@ -87,7 +87,13 @@ def sample(
         >>> bool((images == sample(model, 3, seed=0, progress=False)[:2]).all())
         True
     """
-    _check_options(count, method, temperature, top_p)
+    require(count >= 1, f"count is {count}: give at least 1.")
+    require(method in METHODS, f"method is {method!r}: give one of {', '.join(METHODS)}.")
+    require(
+        0 < temperature < math.inf,
+        f"temperature is {temperature}: give a number above 0, or greedy=True for the limit 0.",
+    )
+    require(top_p is None or 0 < top_p <= 1, f"top_p is {top_p}: give a number in (0, 1].")
     model = unwrapped(model)
     channels, (height, width) = _canvas_shape(model, shape, given)
     if not isinstance(model, AutoregressiveModel):
@@ -202,16 +208,6 @@ def draw(
 # -- what happens inside ------------------------------------------------------------------------------
 
 
-def _check_options(count: int, method: str, temperature: float, top_p: float | None) -> None:
-    require(count >= 1, f"count is {count}: give at least 1.")
-    require(method in METHODS, f"method is {method!r}: give one of {', '.join(METHODS)}.")
-    require(
-        0 < temperature < math.inf,
-        f"temperature is {temperature}: give a number above 0, or greedy=True for the limit 0.",
-    )
-    require(top_p is None or 0 < top_p <= 1, f"top_p is {top_p}: give a number in (0, 1].")
-
-
 def _check_total(total: Tensor) -> None:
     """Refuses probabilities that are no numbers or all zero. A GPU is not asked: that would stop it."""
     if not (total > 0).all():
@@ -322,8 +318,7 @@ def why_not_cached(model: AutoregressiveModel) -> str | None:
 def _naive(job: _Job, cropped: bool = False) -> Tensor:
     """One forward pass per group of values that are drawn together."""
     x, order = job.x, job.model.order(job.x.shape[1:])
-    to_draw = torch.ones_like(x[0], dtype=torch.bool) if job.known is None else ~job.known.all(0)
-    to_draw = to_draw.tolist()
+    to_draw = (torch.ones_like(x[0], dtype=torch.bool) if job.known is None else ~job.known.all(0)).tolist()
     for rows, columns, channels in _groups(order):
         job.bar.update(len(x) * len(rows))
         if not any(to_draw[c][h][w] for h, w, c in zip(rows, columns, channels, strict=True)):

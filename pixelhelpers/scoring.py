@@ -150,8 +150,7 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
     require(net.levels == levels, f"levels is {levels}, but the model was built with levels={net.levels}.")
     net = net.cpu().double().eval()
     label = 0 if label is None and net.classes is not None else label
-    place = levels ** torch.arange(values)
-    total = 0.0
+    place, total = levels ** torch.arange(values), 0.0
     for numbers in torch.arange(count).split(4096):
         x = (numbers[:, None] // place % levels).view(-1, channels, height, width)
         total += float(net.log_prob(x, label).double().exp().sum())

@@ -159,8 +159,7 @@ class Past:
     """
 
     def __init__(self, wave: Wavefront, groups: list[int], above: int, before: int, ahead: int):
-        self.above, self.before = above, before
-        self.groups, self.features = groups, sum(groups)
+        self.above, self.before, self.groups, self.features = above, before, groups, sum(groups)
         self.begins = [sum(groups[:channel]) for channel in range(len(groups))]
         self.cell = (self.above + 1) * self.features
         self.line = (wave.width + before + ahead) * self.cell  # a row of cells of one image

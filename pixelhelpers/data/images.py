@@ -34,5 +34,7 @@ class Images:
 
     def __repr__(self) -> str:
         counts = f"{len(self.train)} train, {len(self.valid)} valid, {len(self.test)} test"
-        size = "×".join(map(str, self.train.shape[1:]))
-        return f"Images({self.name!r}: {counts}, each {size} with {self.levels} levels, {len(self.classes)} classes)"
+        kinds = (
+            f"each {'×'.join(map(str, self.train.shape[1:]))} with {self.levels} levels, {len(self.classes)} classes"
+        )
+        return f"Images({self.name!r}: {counts}, {kinds})"

@@ -102,19 +102,24 @@ def load_images(
     require(name in tuple(_CLASSES), _unknown(name))
     if name == "digits":
         return _bundled_digits()
+    folder = _data_folder(root)
     try:
-        return _published(name, _data_folder(root), download)
+        return _through_torchvision(name, folder, download)
     except DataError as error:
-        if not fallback:
-            raise
-        print(f"{error} Using the bundled digits instead.")
-        return _bundled_digits()
+        trouble = str(error)
+    except OSError as error:
+        trouble = (
+            f"{name} cannot be read from or written to {folder} ({error}). "
+            f"Choose another folder: load_images({name!r}, root=…) or $PIXELHELPERS_DATA."
+        )
+    require(fallback, trouble, DataError)
+    print(f"{trouble} Using the bundled digits instead.")
+    return _bundled_digits()
 
 
 def _unknown(name) -> str:
-    near = difflib.get_close_matches(str(name).lower(), _CLASSES, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown data set {name!r}; known are {', '.join(map(repr, _CLASSES))}.{hint}"
+    hints = [f" Did you mean {near!r}?" for near in difflib.get_close_matches(str(name).lower(), _CLASSES, n=1)]
+    return f"Unknown data set {name!r}; known are {', '.join(map(repr, _CLASSES))}.{''.join(hints)}"
 
 
 def _bundled_digits() -> Images:
@@ -143,16 +148,6 @@ def _data_folder(root: str | os.PathLike | None) -> Path:
         "darwin": home / "Library" / "Caches",
     }
     return Path(users_cache.get(sys.platform, os.environ.get("XDG_CACHE_HOME") or home / ".cache")) / "pixelhelpers"
-
-
-def _published(name: str, root: Path, download: bool) -> Images:
-    try:
-        return _through_torchvision(name, root, download)
-    except OSError as error:
-        raise DataError(
-            f"{name} cannot be read from or written to {root} ({error}). "
-            f"Choose another folder: load_images({name!r}, root=…) or $PIXELHELPERS_DATA."
-        ) from error
 
 
 def _through_torchvision(name: str, root: Path, download: bool) -> Images:

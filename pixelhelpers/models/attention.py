@@ -144,8 +144,7 @@ class AttentionStep:
     def __init__(self, layer: CausalAttention, wave: Wavefront):
         self.query, self.key_value = PixelStep(layer.query), PixelStep(layer.key_value)
         self.count, self.heads, self.places = wave.count, layer.heads, 1
-        size = layer.query.out_channels // layer.heads
-        places = wave.height * wave.width
+        size, places = layer.query.out_channels // layer.heads, wave.height * wave.width
         # Kept in the factors' own layouts: what is added each time is a column of the one and a row of the other.
         self.keys = wave.like.new_empty(wave.count * layer.heads, size, places)
         self.values = wave.like.new_empty(wave.count * layer.heads, places, size)
@@ -197,14 +196,9 @@ class SnailBlock(nn.Module):
         self.merge = GatedResidual(lambda *io: DownRightShiftedConv2d(*io, (1, 1)), hidden, 1, classes, dropout)
 
     def forward(self, x: Tensor, image: Tensor, place: Tensor, label: Tensor | None) -> Tensor:
-        x = self.looked(x, label)
-        return self.merge(x, self.attention(self.content(x, place), image), label=label)
-
-    def looked(self, x: Tensor, label: Tensor | None) -> Tensor:
-        """The convolutions' share of `forward`."""
         for block in self.look:
             x = block(x, label=label)
-        return x
+        return self.merge(x, self.attention(self.content(x, place), image), label=label)
 
     def content(self, x: Tensor, place: Tensor) -> Tensor:
         """What the attention layer reads of features and places."""
@@ -286,11 +280,13 @@ class PixelSNAIL(AutoregressiveModel):
         self.above = DownShiftedConv2d(channels, hidden, (3, 7))
         self.beside = DownRightShiftedConv2d(channels, hidden, (1, 3))
         self.blocks = nn.ModuleList(SnailBlock(hidden, image_channels, heads, classes, dropout) for _ in range(blocks))
-        softmax = components is None  # it must be told the pixel's earlier channels, a mixture knows them
-        told = softmax and image_channels > 1
-        self.earlier = MaskedConv2d("A", image_channels, hidden, 1, image_channels) if told else None
-        sizes = (levels, image_channels)
-        self.head = SoftmaxHead(hidden, *sizes) if softmax else MixtureHead(hidden, components, *sizes)
+        self.earlier = None
+        if components is not None:
+            self.head = MixtureHead(hidden, components, levels, image_channels)
+            return
+        if image_channels > 1:  # a softmax must be told the pixel's earlier channels, a mixture knows them
+            self.earlier = MaskedConv2d("A", image_channels, hidden, 1, image_channels)
+        self.head = SoftmaxHead(hidden, levels, image_channels)
 
     def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
         x, label = self.scale(x), self.labels(label, len(x))

@@ -69,10 +69,7 @@ class _Recorded(type):
         model = super().__call__(*given, **named)
         call = inspect.signature(cls.__init__).bind(model, *given, **named)
         call.apply_defaults()
-        arguments = dict(list(call.arguments.items())[1:])
-        for name, parameter in inspect.signature(cls.__init__).parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                arguments |= arguments.pop(name)
+        arguments = dict(zip(call.arguments, call.args, strict=False)) | call.kwargs
         # A module that was given is a part, not a setting.
         model.settings = {name: value for name, value in arguments.items() if not isinstance(value, nn.Module)}
         model.built_of = structure(model)
@@ -82,7 +79,7 @@ class _Recorded(type):
 class AutoregressiveModel(nn.Module, metaclass=_Recorded):
     """An image model that factorises p(x) into one conditional per value, in a fixed order.
 
-    Subclasses define `forward` (the parameters of every conditional) and `head`, which says what the parameters
+    Subclasses define `forward(x, label)` (the parameters of every conditional) and `head`, which says what they
     mean. Those that can be sampled with caches also define `stepper(wave, label)`, which gives a `Stepper`, and
     `lag` where a row need not wait for the whole row above. Images are integers in `[0, levels)` everywhere;
     `scale` maps them to [-1, 1]. After the constructor has run, `settings` holds the arguments that it was given.
@@ -130,8 +127,10 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         Raises:
             ValueError: for another number of axes or channels.
         """
-        if x.dim() != 4 or x.shape[1] != self.image_channels:
-            raise ValueError(f"images have shape {tuple(x.shape)}: give [N, {self.image_channels}, height, width].")
+        require(
+            x.dim() == 4 and x.shape[1] == self.image_channels,
+            f"images have shape {tuple(x.shape)}: give [N, {self.image_channels}, height, width].",
+        )
         return self.scaled(x)
 
     def scaled(self, levels: Tensor) -> Tensor:
@@ -166,14 +165,13 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             ValueError: for a missing, superfluous, misshapen or out-of-range label.
         """
         if self.classes is None:
-            if label is not None:
-                raise ValueError("label was given, but the model was built without classes: leave it out.")
+            require(label is None, "label was given, but the model was built without classes: leave it out.")
             return None
-        if label is None:
-            raise ValueError(
-                f"label is missing: the model knows {self.classes} classes; give label=0 … {self.classes - 1} "
-                "or one per image."
-            )
+        require(
+            label is not None,
+            f"label is missing: the model knows {self.classes} classes; give label=0 … {self.classes - 1} "
+            "or one per image.",
+        )
         label = torch.as_tensor(label)
         if label.is_floating_point() or label.dim() > 1 or label.numel() not in (1, count):
             raise ValueError(
@@ -188,15 +186,6 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         return label.to(next(self.parameters()).device, torch.long).expand(count)
 
     # -- what a model can say ---------------------------------------------------------------------
-
-    def forward(self, x: Tensor, label: int | Tensor | None = None) -> Tensor:
-        """Gives the parameters of every conditional, as `head` reads them.
-
-        Arguments:
-            x: images `[N, C, H, W]`, values in `[0, levels)`.
-            label: class or classes `[N]`, for a model with classes.
-        """
-        raise NotImplementedError
 
     def predict(self, x: Tensor, label: int | Tensor | None = None, at: At | None = None):
         """Gives the conditional distribution of every value, given the earlier values of `x`.

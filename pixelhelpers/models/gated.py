@@ -201,8 +201,7 @@ class GatedStep(Stepper):
         super().__init__(model, wave)
         self.above, self.beside = RowStep(model.above), model.beside.stepper(wave)
         self.blocks = [GatedBlockStep(block, wave, label) for block in model.blocks]
-        self.head = model.head.stepper(wave)
-        self.rows = DrawnRows(wave)
+        self.head, self.rows = model.head.stepper(wave), DrawnRows(wave)
 
     def predict(self, front: Front) -> Conditionals:
         if self.rows.begins(front):

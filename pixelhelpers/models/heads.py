@@ -51,7 +51,7 @@ class Head(Protocol):
         """Gives the head's other way to run, for one sampling call."""
 
 
-class HeadStep:
+class HeadStep(Protocol):
     """A head's other way to run: from the features of a front to the distributions of its values."""
 
     def __call__(self, front: Front, h: Tensor) -> Conditionals:
@@ -60,7 +60,6 @@ class HeadStep:
         The features are those of the front's channel, or, where the network has the same for all channels of a
         pixel, these, channel after channel.
         """
-        raise NotImplementedError
 
     def put(self, front: Front, levels: Tensor) -> None:
         """Tells the head what the front's values became, `[front.size]`; not all heads need to know."""

@@ -212,8 +212,7 @@ class MultiscalePixelCNN(AutoregressiveModel):
         coarsest = 2**self.doublings
         rank = torch.arange((height // coarsest) * (width // coarsest)).view(height // coarsest, width // coarsest)
         for _ in range(self.doublings):
-            last = int(rank.max())
-            later = [torch.full_like(rank, last + number) for number in (1, 2, 3)]
+            later = [torch.full_like(rank, int(rank.max()) + number) for number in (1, 2, 3)]
             rank = _interleaved([rank, *later])
         return rank * self.image_channels + torch.arange(self.image_channels).view(-1, 1, 1)
 

@@ -33,11 +33,11 @@ class OwnModule(AutoregressiveModel, loadable=False):
         parameter = next(self.module.parameters(), None)
         logits = self.module(x.to(torch.get_default_dtype() if parameter is None else parameter.dtype))
         expected = (len(x), self.levels, *x.shape[2 if self.image_channels == 1 else 1 :])
-        if tuple(logits.shape) != expected:
-            raise ValueError(
-                f"{type(self.module).__name__} maps images {tuple(x.shape)} to {tuple(logits.shape)}: "
-                f"logits must have shape {expected} (images, levels, …)."
-            )
+        require(
+            logits.shape == expected,
+            f"{type(self.module).__name__} maps images {tuple(x.shape)} to {tuple(logits.shape)}: "
+            f"logits must have shape {expected} (images, levels, …).",
+        )
         return logits
 
     def save_pretrained(self, folder: str | Path) -> None:

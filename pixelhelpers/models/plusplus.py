@@ -255,8 +255,8 @@ class HourglassStep:
         self.up = [TwoStreamsStep(block, wave, label) for block in glass.up]
         self.inner = None
         if glass.inner is not None:
-            shape = (1, (wave.height + 1) // 2, (wave.width + 1) // 2)
-            self.half = Wavefront(wave.count, shape, WHOLE_ROW, wave.like)
+            half_shape = (1, (wave.height + 1) // 2, (wave.width + 1) // 2)
+            self.half = Wavefront(wave.count, half_shape, WHOLE_ROW, wave.like)
             self.inner = HourglassStep(glass.inner, self.half, label)
             self.shrink_above, self.shrink_beside = RowStep(glass.shrink_above), glass.shrink_beside.stepper(wave)
             self.grow_beside = SquareStep(glass.grow_beside)
@@ -374,8 +374,7 @@ class PlusPlusStep(Stepper):
         self.above, self.beside_above = RowStep(model.above), RowStep(model.beside_above)
         self.beside = model.beside.stepper(self.pixels)
         self.hourglass = HourglassStep(model.hourglass, self.pixels, label)
-        self.head = model.head.stepper(wave)
-        self.rows = DrawnRows(wave)
+        self.head, self.rows = model.head.stepper(wave), DrawnRows(wave)
         self.from_above: Tensor | None = None  # what the row above gives each pixel, [column, image, feature]
         self.features: Tensor | None = None  # of the pixel, [N, hidden]
 

@@ -75,9 +75,8 @@ def ask(net: Callable, x: Tensor) -> Tensor:
         else:
             output = net(x)
     name = type(net).__name__ if isinstance(net, nn.Module) else getattr(net, "__name__", "model")
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"{name} returned {kind}: the probes read a tensor of real numbers.")
+    kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+    require(getattr(kind, "is_floating_point", False), f"{name} returned {kind}: the probes read real numbers.")
     fits = {4: (len(x), *x.shape[2:]), 5: x.shape}.get(output.dim())
     require(
         fits == (len(output), *output.shape[2:]),

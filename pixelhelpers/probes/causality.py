@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..errors import CausalityError
+from ..errors import CausalityError, require
 from ..layers import channel_groups
 from ..stepping import raster_order
 from .asking import CHUNK, ask, known_levels, masked_weights, parameters_of, prepare, rank_of, set_mode, without_zeros
@@ -77,8 +77,7 @@ def check_causal(
             raise CausalityError(_report(found, _cause(net, partial(find, training)), shape, rank))
         alive |= found.alive
     zeros = [name for name, value in parameters_of(net) if not value.any()]
-    if not alive:
-        raise CausalityError(_dead(zeros, shape))
+    require(alive, _dead(zeros, shape), CausalityError)
     if zeros:
         net = without_zeros(net)
         if (found := find(False, net)).leaks:
@@ -176,9 +175,8 @@ def _report(found: _Finding, cause: str | None, shape: tuple[int, ...], rank: Te
 
 
 def _place(value: int, shape: tuple[int, int, int]) -> str:
-    _, height, width = shape
-    pixel = value % (height * width)
-    return f"channel {value // (height * width)}, row {pixel // width}, column {pixel % width}"
+    channel, row, column = (int(number) for number in torch.unravel_index(torch.tensor(value), shape))
+    return f"channel {channel}, row {row}, column {column}"
 
 
 def _pattern(leak: Tensor, shape: tuple[int, int, int]) -> tuple[str, Tensor]:

@@ -76,10 +76,8 @@ def _nearest(images: Tensor, among: Tensor, count: int, shift: int) -> tuple[Ten
     everywhere = torch.ones(1, *images.shape[1:], dtype=torch.double)
     overlaps = torch.cat(_shifts(everywhere, shift)).flatten(1)  # [shifts, C H W]
     moved = torch.stack(_shifts(images.double(), shift)).flatten(2)  # [shifts, N, C H W]
-    squares = moved.square().sum(-1)
-    sizes = overlaps.sum(1)
-    nearest = torch.empty(len(images), 0, dtype=torch.double)
-    indices = torch.empty(len(images), 0, dtype=torch.long)
+    squares, sizes = moved.square().sum(-1), overlaps.sum(1)
+    nearest, indices = (torch.empty(len(images), 0, dtype=dtype) for dtype in (torch.double, torch.long))
     for start in range(0, len(among), PER_PRODUCT):
         part = among[start : start + PER_PRODUCT].cpu().double().flatten(1)  # [M, C H W]
         products = torch.einsum("snd,md->snm", moved, part)

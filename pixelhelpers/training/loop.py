@@ -199,12 +199,11 @@ class _Likelihood(nn.Module):
 def _augmented(x: Tensor, augment: Callable[[Tensor], Tensor], levels: int) -> Tensor:
     """Changes a batch of training images, and refuses what can no longer be scored as images of this kind."""
     changed = augment(x)
-    if not isinstance(changed, Tensor) or changed.shape != x.shape or changed.dtype != x.dtype:
-        kind = type(changed).__name__
-        given = f"{changed.dtype} {tuple(changed.shape)}" if isinstance(changed, Tensor) else kind
-        raise ValueError(
-            f"augment made {given} of {x.dtype} {tuple(x.shape)}: it must return images of the same type and shape."
-        )
+    made, given = (
+        f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        for images in (changed, x)
+    )
+    require(made == given, f"augment made {made} of {given}: it must return images of the same type and shape.")
     if int(changed.min()) < 0 or int(changed.max()) >= levels:
         raise ValueError(
             f"augment made values from {int(changed.min())} to {int(changed.max())}: "
@@ -267,16 +266,16 @@ class _Trainer:
                 self._read_losses()
                 if self.interrupted.is_set():
                     self._save()
-                    where = "nothing was saved" if self.folder is None else f"resume from {self.folder}"
-                    self.accelerator.print(f"Stopped after step {run.step}, as asked; {where}.")
+                    saved_in = f"resume from {self.folder}" if self.folder else "nothing was saved"
+                    self.accelerator.print(f"Stopped after step {run.step}, as asked; {saved_in}.")
                     break
                 self._end_epoch(self._rate(total), began, writer)
                 saved = time.perf_counter()
 
     def _rate(self, total: int) -> float:
         """The learning rate now, by the share of the run that is over: by steps or by time, whichever is further."""
-        by_time = self.run.seconds / self.run.settings.seconds if self.run.settings.seconds else 0.0
-        return self.run.settings.lr * schedule(min(1.0, max(self.run.step / total, by_time)))
+        share = max(self.run.step / total, self.run.seconds / (self.run.settings.seconds or math.inf))
+        return self.run.settings.lr * schedule(min(1.0, share))
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The rest of this epoch's batches; their order depends on seed and epoch only."""
@@ -287,8 +286,7 @@ class _Trainer:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         sources = [self.images.train] + ([] if run.model.classes is None else [self.images.train_labels])
         for chosen in order.split(run.settings.batch_size)[run.batch :]:
-            mine = chosen[rank::processes]
-            parts = [source[mine] for source in sources]
+            parts = [source[chosen[rank::processes]] for source in sources]
             if device.type == "cuda":
                 parts = [part.pin_memory() for part in parts]
             parts = [part.to(device, non_blocking=True) for part in parts]
@@ -329,15 +327,13 @@ class _Trainer:
         return self.run.nats / max(1, self.run.values) / math.log(2)
 
     def _time_is_up(self) -> bool:
-        limit = self.run.settings.seconds
-        return self.interrupted.is_set() or (limit is not None and self.run.seconds >= limit)
+        return self.interrupted.is_set() or self.run.seconds >= (self.run.settings.seconds or math.inf)
 
     def _stop_now(self) -> bool:
         if self.accelerator.num_processes == 1:
             return self._time_is_up()
         # All processes must leave the loop at the same step.
-        over = torch.tensor(float(self._time_is_up()), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(over))
+        return bool(self.accelerator.reduce(torch.tensor(float(self._time_is_up()), device=self.accelerator.device)))
 
     def _is_over(self) -> bool:
         scores, patience = [row["valid"] for row in self.run.history], self.run.settings.patience
@@ -371,8 +367,7 @@ class _Trainer:
     @torch.no_grad()
     def _validate(self) -> float:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        model = self.run.average.module.eval()
-        valid = self.images.valid[rank::processes]
+        model, valid = self.run.average.module.eval(), self.images.valid[rank::processes]
         labels = None if self.run.model.classes is None else self.images.valid_labels[rank::processes]
         with self.accelerator.autocast():
             nats = total_nats(model, valid, labels, 100)

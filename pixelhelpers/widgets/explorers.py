@@ -31,14 +31,12 @@ def explorer(picture: Callable[..., Figure], **controls: ipywidgets.ValueWidget)
         True
     """
 
-    def drawn() -> bytes:
-        return png(picture(**{name: control.value for name, control in controls.items()}))
+    image = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
 
-    image = ipywidgets.Image(value=drawn(), format="png", layout={"max_width": "100%", "object_fit": "contain"})
+    def redraw(change: dict | None = None) -> None:
+        image.value = png(picture(**{name: control.value for name, control in controls.items()}))
 
-    def redraw(change) -> None:
-        image.value = drawn()
-
+    redraw()
     for control in controls.values():
         control.observe(redraw, names="value")
     row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
