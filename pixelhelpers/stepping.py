@@ -302,8 +302,8 @@ class DrawnRows:
         return self.row[:, :-1, 0, self.wave.column(front)]
 
     def put(self, front: Front, values: Tensor) -> None:
-        """Stores what the front's values became, scaled, `[N]`."""
-        self.row[:, front.channel, 0, self.wave.column(front)] = values
+        """Stores what the front's values became, scaled, `[N, 1]`."""
+        self.row[:, front.channel, 0, self.wave.column(front)] = values[:, 0]
 
 
 def by_column(row: Tensor) -> Tensor:

@@ -63,4 +63,4 @@ class RowsAboveStep(Stepper):
         values = self.scaled[levels]
         self.rows.put(front, values)
         if self.earlier is not None:
-            self.earlier.put(front, values[:, None])
+            self.earlier.put(front, values)

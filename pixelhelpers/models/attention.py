@@ -337,7 +337,7 @@ class SnailStep(Stepper):
         self.rows.put(front, values)
         self.head.put(front, levels)
         if self.earlier is not None:
-            self.earlier.put(front, values[:, None])
+            self.earlier.put(front, values)
         if front.channel == self.wave.channels - 1:
             for block in self.blocks:
                 block.put(self.rows.pixel(front))

@@ -51,7 +51,7 @@ class Stepper:
 
     def __init__(self, model: "AutoregressiveModel", wave: Fronts):
         self.wave = wave
-        self.scaled = model.scaled(torch.arange(model.levels, device=wave.like.device))  # of every level
+        self.scaled = model.scaled(torch.arange(model.levels, device=wave.like.device)[:, None])  # of every level
 
     def predict(self, front: Front) -> Conditionals:
         """Gives the conditionals of a front's values, batch `[front.size]`."""

@@ -215,5 +215,5 @@ class GatedStep(Stepper):
 
     def put(self, front: Front, levels: Tensor) -> None:
         values = self.scaled[levels]
-        self.beside.put(front, values[:, None])
+        self.beside.put(front, values)
         self.rows.put(front, values)

@@ -162,4 +162,4 @@ class PixelCNNStep(Stepper):
         return self.head(front, h)
 
     def put(self, front: Front, levels: Tensor) -> None:
-        self.stem.put(front, self.scaled[levels][:, None])
+        self.stem.put(front, self.scaled[levels])
