@@ -49,8 +49,9 @@ def write_weights(path: Path, weights: dict[str, Tensor], notes: dict[str, str] 
         {'scale': tensor([1., 1.])}
     """
     # Copies: the format refuses tensors that share memory.
-    copies = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
-    write_atomically(path, save(copies, notes))
+    write_atomically(
+        path, save({name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}, notes)
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -247,8 +247,12 @@ def influence(weight: Tensor, at: tuple[int, int], title: str = "", axis=None) -
     """
     axis = axis or subplots(size=(3.8, 3.2))[1]
     share = torch.where(weight > 0, weight / weight.sum(), torch.nan)
-    picture = axis.imshow(share.numpy(), norm=mpl.colors.LogNorm(vmin=1e-6, vmax=1))
-    axis.figure.colorbar(picture, ax=axis, extend="min", label="share of the weight")
+    axis.figure.colorbar(
+        axis.imshow(share.numpy(), norm=mpl.colors.LogNorm(vmin=1e-6, vmax=1)),
+        ax=axis,
+        extend="min",
+        label="share of the weight",
+    )
     axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set(visible=True, color="0.7")
     _mark(axis, at)

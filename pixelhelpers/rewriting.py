@@ -62,7 +62,7 @@ class ShiftedPair(nn.Module):
         require(mask_type in ("A", "B"), f"mask_type is {mask_type!r}: give 'A' (first layer) or 'B' (later layers).")
         reach = kernel_size // 2
         require(
-            kernel_size % 2 != 0 and kernel_size >= 3 if mask_type == "A" else 1,
+            kernel_size % 2 == 1 and kernel_size >= (3 if mask_type == "A" else 1),
             f"kernel_size is {kernel_size}: give an odd number, for type A at least 3.",
         )
         super().__init__()

@@ -282,8 +282,8 @@ class DrawnRows:
         self.blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
         self.above, self.row = self.blank.clone(), self.blank.clone()
 
-    def begins(self, front: Front) -> bool:
-        """Whether a row begins with this front; if so, moves on to it: `above` is then the row before."""
+    def enter(self, front: Front) -> bool:
+        """Moves on to the front's row, if the front is its first one; says whether. `above` is then the row before."""
         if front.channel or self.wave.column(front):
             return False
         if front.first:

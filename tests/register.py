@@ -3,6 +3,7 @@
 A new model is one file in `pixelhelpers/models/`, one line of export there, and one line here.
 """
 
+import inspect
 import random
 from functools import partial
 
@@ -45,13 +46,30 @@ def random_settings(number, **settings):
     """Settings that every model takes, different for every number."""
     chance = random.Random(number)
     return {
-        "levels": chance.randint(2, 6),
+        "levels": chance.randint(2, 9),
         "image_channels": chance.choice((1, 1, 3)),
         "classes": chance.choice((None, 3)),
         "hidden": 6 * chance.randint(1, 3),
-        "blocks": chance.randint(1, 2),
+        "blocks": chance.randint(1, 3),
         "dropout": chance.choice((0.0, 0.5)),
     } | settings
+
+
+def random_model(kind, number, **settings):
+    """A small model with settings as odd as it takes: two channels, odd numbers of features, words of its own."""
+    chance = random.Random(1000 + number)
+    own = {"heads": chance.randint(1, 3), "components": chance.randint(1, 4), "doublings": chance.randint(1, 2)}
+    taken = inspect.signature(kind).parameters
+    fixed = getattr(kind, "keywords", {})  # of a partial
+    own = {name: value for name, value in own.items() if name in taken and name not in fixed}
+    usual = random_settings(number)
+    odd = {"image_channels": chance.choice((1, 2, 3)), "hidden": chance.randint(3, 18), **own}
+    for more in (odd, {**odd, "hidden": usual["hidden"]}, {**odd, "image_channels": 3}, own, {}):
+        try:
+            return small(kind, number, **{**usual, **more, **settings})
+        except ValueError:  # not every model takes everything
+            continue
+    raise AssertionError(f"{kind} refuses {usual}")
 
 
 def fitting(model, height, width):
@@ -82,3 +100,23 @@ def raster(model, shape=(6, 8)):
     shape = fitting(model, *shape)
     order = torch.arange(model.image_channels * shape[0] * shape[1]).view(*shape, -1).permute(2, 0, 1)
     return torch.equal(model.order(shape), order)
+
+
+def step_through(model, x, label=None):
+    """Every value's parameters `[C, H * W, N, numbers]`, front after front and all at once, for given images."""
+    wave = model.fronts(len(x), x.shape[1:], like=next(model.parameters()))
+    values, stepped = wave.by_front(x), []
+    with torch.no_grad():
+        step = model.stepper(wave, label)
+        for front in wave:
+            stepped.append(parameters(step.predict(front)).unflatten(0, (-1, len(x))))
+            step.put(front, values[front.channel, front.pixels].flatten().long())
+        whole = parameters(model.predict(x, label))
+    stepped = torch.stack([torch.cat(stepped[channel :: wave.channels]) for channel in range(wave.channels)])
+    return stepped, whole.flatten(2, 3)[:, :, wave.pixels].permute(1, 2, 0, 3)
+
+
+def parameters(distribution):
+    """Normalised logits, and for a mixture the means and log-scales too: unlikely levels count like likely ones."""
+    more = (distribution.means, distribution.log_scales) if hasattr(distribution, "means") else ()
+    return torch.cat((distribution.logits, *more), -1)

@@ -53,7 +53,7 @@ class RowsAboveStep(Stepper):
         self.from_above: Tensor | None = None  # what the rows above give each pixel, [column, image, feature]
 
     def predict(self, front: Front) -> Categorical:
-        if self.rows.begins(front):
+        if self.rows.enter(front):
             self.from_above = by_column(self.above(self.rows.above[:, :-1])) + self.class_bias
         h = self.from_above[self.wave.column(front)]
         h = h.split(group_sizes(h.shape[1], self.wave.channels), 1)[front.channel].clone()

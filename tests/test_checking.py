@@ -84,16 +84,18 @@ def test_wrapped_models_pass_and_a_size_is_found_that_the_model_takes():
     assert "1×16×16" in report[0]["detail"]
 
 
-def test_a_module_of_float32_alone_is_asked_in_float32():
+def test_a_module_that_refuses_double_precision_is_asked_what_single_can_answer():
     class Single(nn.Module):
         def __init__(self):
             super().__init__()
             self.layers = own()
 
         def forward(self, x):
-            return self.layers.float()(x.float())
+            return self.layers(x.float())  # a matrix product of two precisions fails
 
-    assert answers(ph.check_model(Single(), (5, 5)))["causal"] == "holds"
+    asked = answers(ph.check_model(Single(), (5, 5)))
+    refused = {"probabilities sum to 1", "all methods draw equal images", "a step equals forward"}
+    assert {question for question, answer in asked.items() if answer == "not asked"} == refused
 
 
 def test_images_that_tell_nothing_are_not_compared():
@@ -117,6 +119,49 @@ def test_a_report_shows_as_a_table():
     assert len(lines) == 7 and lines[0].split() == ["question", "answer", "detail"]
     html = report._repr_html_()
     assert html.count("<tr>") == 7 and "<th>question</th>" in html and "<td>causal</td>" in html
+
+
+class Places(nn.Module):
+    """Honest, and of one size: a table of its own for every place, or places that count from the bottom."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.layers, self.table = own(), table
+
+    def forward(self, x):
+        return self.layers(x) + self.table(x).to(x)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda x: torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(0)) + 0 * x[:, :1, :8],
+        lambda x: torch.linspace(-1, 1, x.shape[2])[:, None] * torch.arange(4).view(4, 1, 1),
+    ],
+    ids=["fixed size", "counts from the bottom"],
+)
+def test_honest_modules_that_cannot_be_cropped_pass(table):
+    report = ph.check_model(Places(table), (8, 8))
+    drawn = next(row for row in report if row["question"].startswith("all methods"))
+    assert drawn["answer"] == "holds" and drawn["detail"].startswith("naive, fixed-point")
+
+
+def test_a_constructor_that_wants_more_than_a_file_holds_is_said_and_trains_all_the_same(tmp_path):
+    class Act(ph.PixelCNN):
+        def __init__(self, act, *unused, **settings):
+            super().__init__(**settings)
+            self.act = act
+
+        def forward(self, x, label=None):
+            return self.act(super().forward(x, label))
+
+    model = Act(torch.tanh, 1, 2, levels=4, hidden=8, blocks=1)
+    assert model.settings == {"levels": 4, "hidden": 8, "blocks": 1}
+    report = answers(ph.check_model(model, (5, 5)))
+    assert report["comes back from a file as it was"] == "not asked"
+    assert {answer for question, answer in report.items() if question.startswith(("causal", "all"))} == {"holds"}
+    model.save_pretrained(tmp_path)
+    assert ph.PixelCNN(**model.settings).settings["hidden"] == 8
 
 
 # -- faults, each named for what it is ---------------------------------------------------------------
@@ -218,6 +263,30 @@ def weights_that_no_file_keeps():
     return Forgetful(levels=4)
 
 
+def another_answer_when_asked_for_one_value():
+    class Calm(RowsAbove):
+        def predict(self, x, label=None, at=None):
+            return SoftmaxHead.conditionals(0.3 * self(x, label), x, at) if at else super().predict(x, label)
+
+    return small(Calm, levels=4)
+
+
+def a_forward_that_takes_the_first_class_for_all():
+    class First(RowsAbove):
+        def forward(self, x, label=None):
+            return super().forward(x, self.labels(label, len(x))[:1].expand(len(x)))
+
+    return small(First, levels=4, classes=3)
+
+
+def a_step_that_takes_the_first_class_for_all(monkeypatch):
+    plain = GatedStep.__init__
+    monkeypatch.setattr(
+        GatedStep, "__init__", lambda self, model, wave, label: plain(self, model, wave, label[:1].expand(len(label)))
+    )
+    return small(ph.GatedPixelCNN, levels=4, classes=3)
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "words"),
     [
@@ -228,10 +297,17 @@ def weights_that_no_file_keeps():
         (ones_own_order_broken, ph.CausalityError, "another order"),
         (dead, ph.CausalityError, "dead head"),
         (probabilities_that_do_not_sum_to_one, ph.ModelError, r"all 256 images of 1×2×2 sum to 1\.105"),
-        (log_prob_of_another_model, ph.ModelError, "log_prob differs by .* from the sum over `predict`"),
+        (log_prob_of_another_model, ph.ModelError, "log_prob differs from the sum over `predict`"),
         (a_step_that_forgets, ph.ModelError, "a step differs from `forward`"),
         (a_step_of_another_class, ph.ModelError, r"a step differs from `forward`.*\(class 2\)"),
         (a_method_that_draws_something_else, ph.ModelError, "method 'cached' draws other images than 'naive'"),
+        (
+            another_answer_when_asked_for_one_value,
+            ph.ModelError,
+            r"predict\(at=.* differs from that value of the whole",
+        ),
+        (a_forward_that_takes_the_first_class_for_all, ph.ModelError, "differs with the others of its batch"),
+        (a_step_that_takes_the_first_class_for_all, ph.ModelError, "a step differs from `forward`"),
         (weights_that_no_file_keeps, ph.ModelError, "saved and loaded, it gives other likelihoods"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -250,6 +326,8 @@ def test_a_fault_is_named(fault, kind, words, monkeypatch):
         ({"shape": (3, 6, 6)}, "was built for 1 channels"),
         ({"levels": 9}, "levels is 9, but the model was built with levels=4"),
         ({"labels": [3]}, "label runs from 3 to 3"),
+        ({"labels": []}, "give one class or more, or None"),
+        ({"shape": 8}, "shape is 8: give"),
     ],
 )
 def test_questions_that_do_not_fit_the_model_are_refused(keywords, words):
@@ -260,7 +338,7 @@ def test_questions_that_do_not_fit_the_model_are_refused(keywords, words):
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match=r"give a torch.nn.Module"):
         ph.check_model(F.relu)
-    with pytest.raises(ValueError, match=r"does not take images of 1×8×8: give its shape=\(C, H, W\)"):
+    with pytest.raises(ValueError, match=r"does not take images of 1×8×10: give its shape=\(C, H, W\)"):
         ph.check_model(own(channels=3))
     with pytest.raises(ValueError, match=r"does not take images of 1×6×6: .* give 4 or 8"):
         ph.check_model(ph.MultiscalePixelCNN(levels=4, hidden=6, blocks=1), (6, 6))
@@ -271,10 +349,10 @@ def test_a_leak_further_away_than_the_image_is_wide_needs_a_larger_shape():
 
     class FarLeak(RowsAbove):
         def forward(self, x, label=None):
-            return super().forward(x, label) + F.pad(self.scale(x)[..., 9:], (0, min(9, x.shape[-1])))
+            return super().forward(x, label) + F.pad(self.scale(x)[..., 11:], (0, min(11, x.shape[-1])))
 
     model = FarLeak(levels=4)
     ph.check_model(model)
-    with pytest.raises(ph.CausalityError, match=r"column 9\), which is not drawn before it"):
-        ph.check_model(model, (2, 12))
+    with pytest.raises(ph.CausalityError, match="which is not drawn before it"):
+        ph.check_model(model, (2, 14))
     assert math.isclose(ph.total_probability(model, (2, 2), 4), 1, rel_tol=1e-6)

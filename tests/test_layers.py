@@ -420,9 +420,11 @@ def test_what_cannot_be_converted_is_refused():
         to_shifted(MaskedConv2d("A", 1, 6, (1, 7)))
     with pytest.raises(TypeError, match="Conv2d: give a shifted"):
         to_masked(nn.Conv2d(1, 1, 3))
-    for setting in (("C", 1, 1, 3), ("A", 1, 1, 1), ("B", 1, 1, 4)):
-        with pytest.raises(ValueError, match="give"):
-            ShiftedPair(*setting)
+    with pytest.raises(ValueError, match="mask_type is 'C': give 'A'"):
+        ShiftedPair("C", 1, 1, 3)
+    for mask_type, size in (("A", 1), ("A", 0), ("A", 4), ("B", 4), ("B", 0), ("B", -1)):
+        with pytest.raises(ValueError, match=f"kernel_size is {size}: give an odd number, for type A at least 3"):
+            ShiftedPair(mask_type, 1, 1, size)
 
 
 def test_rewriting_leaves_the_model_as_it_was():

@@ -12,9 +12,11 @@ import pixelhelpers as ph
 from pixelhelpers.models.base import AutoregressiveModel
 from pixelhelpers.models.heads import SoftmaxHead
 from pixelhelpers.sampling import draw
-from tests.register import MODELS, every_model
+from tests import register
+from tests.register import MODELS, every_model, raster
 
-RASTER = pytest.mark.parametrize("kind", [kind for name, kind in MODELS.items() if name != "MultiscalePixelCNN"])
+IN_ROWS = {name: kind for name, kind in MODELS.items() if raster(register.small(kind))}
+RASTER = pytest.mark.parametrize("kind", IN_ROWS.values(), ids=IN_ROWS)
 
 
 def small(kind=ph.PixelCNN, levels=4, size=6, seed=0, **keywords):

@@ -5,7 +5,7 @@ import torch
 
 import pixelhelpers as ph
 from pixelhelpers.stepping import Wavefront
-from tests.test_every_model import step_through
+from tests.register import step_through
 
 
 def fronts(count, shape, lag):

@@ -453,6 +453,20 @@ def test_on_epoch_sees_the_scored_model_and_the_saved_history_and_changes_nothin
     assert [score for score, _ in told] == pytest.approx([row["valid"] for row in history], abs=1e-6)
 
 
+def test_what_on_epoch_takes_is_no_training_time(tiny, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            self.now += 0.01
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    history = fit(small(), tiny, epochs=3, on_epoch=lambda model, history: setattr(clock, "now", clock.now + 1000))
+    assert len(history) == 3 and clock.now > 3000 and 0 < history[-1]["seconds"] < 10
+
+
 def test_what_on_epoch_raises_ends_the_run_with_its_files_whole(tiny, tmp_path):
     class Enough(Exception):
         pass

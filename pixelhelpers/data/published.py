@@ -105,14 +105,17 @@ def load_images(
     folder = _data_folder(root)
     try:
         return _through_torchvision(name, folder, download)
-    except DataError as error:
-        trouble = str(error)
-    except OSError as error:
+    except (DataError, OSError) as error:
         trouble = (
-            f"{name} cannot be read from or written to {folder} ({error}). "
-            f"Choose another folder: load_images({name!r}, root=…) or $PIXELHELPERS_DATA."
+            str(error)
+            if isinstance(error, DataError)
+            else (
+                f"{name} cannot be read from or written to {folder} ({error}). "
+                f"Choose another folder: load_images({name!r}, root=…) or $PIXELHELPERS_DATA."
+            )
         )
-    require(fallback, trouble, DataError)
+        if not fallback:
+            raise DataError(trouble) from error
     print(f"{trouble} Using the bundled digits instead.")
     return _bundled_digits()
 
@@ -140,9 +143,10 @@ def _data_folder(root: str | os.PathLike | None) -> Path:
     chosen = root or os.environ.get("PIXELHELPERS_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    checkout, home = _PACKAGE.parent / "data", Path.home()
+    checkout = _PACKAGE.parent / "data"
     if (checkout / "digits.npz").is_file():
         return checkout
+    home = Path.home()
     users_cache = {
         "win32": os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local",
         "darwin": home / "Library" / "Caches",

@@ -318,7 +318,7 @@ class SnailStep(Stepper):
         self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
     def predict(self, front: Front) -> Conditionals:
-        if self.rows.begins(front):
+        if self.rows.enter(front):
             self.from_above = by_column(self.above(self.rows.above))
         if front.channel == 0:
             column = self.wave.column(front)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from ..stepping import WHOLE_ROW, Front, Fronts, Wavefront, raster_order
 from .heads import At, Conditionals, Head
 
 FORMAT = 1
+PLAIN = str | int | float | list | tuple | dict | None
+MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def at_least(least: int, **given: int) -> None:
@@ -62,17 +65,24 @@ class Stepper:
         raise NotImplementedError
 
 
-class _Recorded(type):
+class _Recorded(ABCMeta):
     """Notes of every model what its constructor was given, and of which parts it was built."""
 
     def __call__(cls, *given: Any, **named: Any):
         model = super().__call__(*given, **named)
-        call = inspect.signature(cls.__init__).bind(model, *given, **named)
+        signature = inspect.signature(cls.__init__)
+        call = signature.bind(model, *given, **named)
         call.apply_defaults()
-        arguments = dict(zip(call.arguments, call.args, strict=False)) | call.kwargs
-        # A module that was given is a part, not a setting.
-        model.settings = {name: value for name, value in arguments.items() if not isinstance(value, nn.Module)}
-        model.built_of = structure(model)
+        kind = {name: parameter.kind for name, parameter in signature.parameters.items()}
+        # What a file cannot hold, such as a module or a function, is a part and no setting.
+        settings = {
+            name: plain
+            for name, value in (call.arguments | call.kwargs).items()
+            if isinstance(plain := value.item() if getattr(value, "ndim", 1) == 0 else value, PLAIN)
+            and kind.get(name) not in MANY
+        }
+        model.settings = settings | vars(model).get("settings", {})  # a constructor may say how it completed them
+        model.built_of = structure(model) if "stepper" in vars(cls) else []
         return model
 
 
@@ -82,7 +92,8 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
     Subclasses define `forward(x, label)` (the parameters of every conditional) and `head`, which says what they
     mean. Those that can be sampled with caches also define `stepper(wave, label)`, which gives a `Stepper`, and
     `lag` where a row need not wait for the whole row above. Images are integers in `[0, levels)` everywhere;
-    `scale` maps them to [-1, 1]. After the constructor has run, `settings` holds the arguments that it was given.
+    `scale` maps them to [-1, 1]. After the constructor has run, `settings` holds the arguments that it was given,
+    as far as a file can hold them.
 
     Arguments:
         levels: number of levels of a value, from 2 to 256.
@@ -274,7 +285,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"class": type(self).__name__, "format": FORMAT, "settings": self.settings}
-        write_atomically(folder / "config.json", (json.dumps(config, indent=2, default=int) + "\n").encode())
+        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         write_weights(folder / "model.safetensors", self.state_dict())
 
     @classmethod
@@ -323,9 +334,8 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             name, version, settings = config["class"], config["format"], config["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a model's configuration ({error!r}): fetch it again.") from None
-        known = {name: kind for name, kind in cls._known.items() if issubclass(kind, cls)}
-        if cls is not AutoregressiveModel:  # somebody's own class loads what it has saved
-            known[cls.__name__] = cls
+        # Somebody's own class loads what it has saved.
+        known = {kind.__name__: kind for kind in (*cls._known.values(), cls) if issubclass(kind, cls)}
         require(
             isinstance(name, str) and name in known,
             f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}.",

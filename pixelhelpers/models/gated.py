@@ -124,7 +124,7 @@ class GatedBlockStep:
     def pixel(self, front: Front, h: Tensor) -> Tensor:
         """From and to the features `[N, of the front's channel]`, in place."""
         h_and_link = self.across(front, h, onto=self.link[front.channel, self.wave.column(front)])
-        value, strength = h_and_link.chunk(2, 1)
+        value, strength = h_and_link.chunk(2, 1)  # and their gate, in place
         return self.out(front, value.tanh_() * strength.sigmoid_(), onto=h)
 
 
@@ -204,7 +204,7 @@ class GatedStep(Stepper):
         self.head, self.rows = model.head.stepper(wave), DrawnRows(wave)
 
     def predict(self, front: Front) -> Conditionals:
-        if self.rows.begins(front):
+        if self.rows.enter(front):
             v = self.above(self.rows.above[:, :-1])  # without the ones
             for block in self.blocks:
                 v = block.row(v)

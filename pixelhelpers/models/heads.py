@@ -22,7 +22,11 @@ Conditionals = Distribution  # with `.pmf()`, `[..., levels]`
 
 
 class Head(Protocol):
-    """What every head, a module, can do: parameters from features, and from these distributions and likelihoods."""
+    """What every head, a module, can do: parameters from features, and from these distributions and likelihoods.
+
+    To read logits no layers are needed: a model whose logits come from elsewhere has the class `SoftmaxHead` as
+    its head, and asks it for all but `forward` and `stepper`.
+    """
 
     def forward(self, features: Tensor) -> Tensor:
         """Gives the parameters of every value's distribution from features `[N, hidden, H, W]`."""

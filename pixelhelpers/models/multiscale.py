@@ -151,9 +151,7 @@ class MultiscalePixelCNN(AutoregressiveModel):
         base: int | None = None,
         doublings: int = 2,
     ):
-        at_least(1, image_size=image_size or 1, base=base or 1)
-        at_least(0, doublings=doublings)
-        require(doublings >= 1, f"doublings is {doublings}: give at least 1; without one, GatedPixelCNN is the model.")
+        at_least(1, image_size=image_size or 1, base=base or 1, doublings=doublings)
         image_size, base = _sides(image_size, base, doublings)
         super().__init__(
             levels=levels, image_channels=image_channels, image_size=image_size, classes=classes, dropout=dropout
@@ -162,7 +160,7 @@ class MultiscalePixelCNN(AutoregressiveModel):
         if hidden % 2 or hidden % image_channels:
             fitting = "an even number" if image_channels == 1 else f"an even multiple of the {image_channels} channels"
             raise ValueError(f"hidden is {hidden}: give {fitting}.")
-        self.doublings = doublings
+        self.settings, self.doublings = {"image_size": image_size, "base": base}, doublings
         self.base = GatedPixelCNN(
             levels=levels,
             image_channels=image_channels,

@@ -379,7 +379,7 @@ class PlusPlusStep(Stepper):
         self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
     def predict(self, front: Front) -> Conditionals:
-        if self.rows.begins(front):
+        if self.rows.enter(front):
             self.hourglass.row(self.above(self.rows.above))
             self.from_above = by_column(self.beside_above(self.rows.above))
         if front.channel == 0:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import require
 
-CHUNK = 64  # images asked about at once
+CHUNK = 64  # images whose neighbours are looked for at once
 PER_PRODUCT = 2048  # images of a data set compared at once
 
 

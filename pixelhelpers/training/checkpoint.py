@@ -80,7 +80,7 @@ class Settings:
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Names what decides the result and is not as it was stored."""
-        own = json.loads(json.dumps(asdict(self), default=int))
+        own = json.loads(json.dumps(asdict(self), default=float))
         return [name for name in own if name != "patience" and own[name] != stored.get(name)]
 
 
@@ -156,7 +156,7 @@ class Run:
             "counters": {name: getattr(self, name) for name in COUNTERS},
             "scaler": None if scaler is None else scaler.state_dict(),
         }
-        write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=int)})
+        write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=float)})
 
     def load(self, path: Path, scaler: torch.amp.GradScaler | None) -> None:
         """Goes on where the checkpoint stopped.

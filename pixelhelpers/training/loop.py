@@ -109,7 +109,8 @@ def fit(
         tensorboard: also log to `folder/tensorboard`; needs the package `tensorboard`.
         progress: show a progress bar.
         on_epoch: called after each epoch, when it has been saved, with the model of averaged weights, in evaluation
-            mode, and the history so far; in the main process only. What it draws at random does not change the run.
+            mode, and the history so far, to look at and not to change; in the main process only. What it draws at
+            random does not change the run, and what it takes is no training time.
 
     Returns:
         the history, one row per epoch.
@@ -162,9 +163,12 @@ def fit(
             FileExistsError,
         )
     accelerator = find_processes(device, precision, compile)
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     memory = keep_freed_memory() if device == "cpu" else nullcontext()
-    with memory, torch.random.fork_rng(devices), _interrupts() as interrupted:
+    with (
+        memory,
+        torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []),
+        _interrupts() as interrupted,
+    ):
         torch.manual_seed(seed + accelerator.process_index)
         model.to(accelerator.device)
         run = Run(model, settings)
@@ -244,7 +248,7 @@ class _Trainer:
     def train(self, tensorboard: bool, progress: bool) -> None:
         run, settings = self.run, self.run.settings
         total = settings.epochs * math.ceil(len(self.images.train) / settings.batch_size)
-        began, saved = time.perf_counter() - run.seconds, time.perf_counter()
+        self.began, saved = time.perf_counter() - run.seconds, time.perf_counter()
         bar = progress_bar(total, "step", shown=progress and self.accelerator.is_main_process, initial=run.step)
         with closing(bar), self._writer(tensorboard) as writer:
             while run.epoch < settings.epochs and not self._is_over():
@@ -257,7 +261,7 @@ class _Trainer:
                     if len(self.pending) >= 10:
                         self._read_losses()
                         bar.set_postfix_str(f"epoch {run.epoch + 1}, {self._train_bits():.3f} bits/dim")
-                    run.seconds = time.perf_counter() - began
+                    run.seconds = time.perf_counter() - self.began
                     if self._stop_now():
                         break
                     if time.perf_counter() - saved > SAVE_EVERY:
@@ -266,10 +270,10 @@ class _Trainer:
                 self._read_losses()
                 if self.interrupted.is_set():
                     self._save()
-                    saved_in = f"resume from {self.folder}" if self.folder else "nothing was saved"
-                    self.accelerator.print(f"Stopped after step {run.step}, as asked; {saved_in}.")
+                    how = f"resume from {self.folder}." if self.folder else "nothing was saved."
+                    self.accelerator.print(f"Stopped after step {run.step}, as asked; {how}")
                     break
-                self._end_epoch(self._rate(total), began, writer)
+                self._end_epoch(self._rate(total), writer)
                 saved = time.perf_counter()
 
     def _rate(self, total: int) -> float:
@@ -340,7 +344,7 @@ class _Trainer:
         no_better = len(scores) - 1 - scores.index(min(scores)) if scores else 0  # epochs in a row
         return self._time_is_up() or (patience is not None and no_better >= patience)
 
-    def _end_epoch(self, rate: float, began: float, writer) -> None:
+    def _end_epoch(self, rate: float, writer) -> None:
         run = self.run
         row = {
             "epoch": run.epoch + 1,
@@ -352,7 +356,7 @@ class _Trainer:
         }
         run.history.append(row)
         run.epoch, run.batch, run.nats, run.values = run.epoch + 1, 0, 0.0, 0
-        run.seconds, is_best = time.perf_counter() - began, run.keep_if_best(row["valid"])
+        run.seconds, is_best = time.perf_counter() - self.began, run.keep_if_best(row["valid"])
         for name in ("train", "valid", "lr") if writer is not None else ():
             writer.add_scalar(name, row[name], row["step"])
         if self.accelerator.is_main_process and self.folder is not None:
@@ -360,9 +364,10 @@ class _Trainer:
                 run.average.module.save_pretrained(self.folder / "best")
             run.save(self.folder, self.accelerator.scaler)
         if self.accelerator.is_main_process and self.on_epoch is not None:
-            devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
-            with torch.random.fork_rng(devices):
+            paused = time.perf_counter()  # what a callback takes is no training time
+            with torch.random.fork_rng([self.accelerator.device] if self.accelerator.device.type == "cuda" else []):
                 self.on_epoch(run.average.module.eval(), run.history)
+            self.began += time.perf_counter() - paused
 
     @torch.no_grad()
     def _validate(self) -> float:
