@@ -56,13 +56,15 @@ NETWORK = {
 }
 TRAINING = {
     "--epochs": {"type": int, "required": True},
-    "--batch-size": {"type": int, "default": 32},
-    "--lr": {"type": float, "default": 1e-3, "help": "highest learning rate"},
+    "--optimizer": {"choices": training.OPTIMIZERS, "help": "by default what learned fastest with this model"},
+    "--batch-size": {"type": int, "help": "images per step; by default as above"},
+    "--lr": {"type": float, "help": "highest learning rate; by default as above"},
     "--weight-decay": {"type": float, "default": 0.0},
     "--clip": {"type": float, "default": 1.0, "help": "largest norm of the gradient"},
     "--ema": {"type": float, "default": 0.999, "help": "decay of the weights' moving average"},
-    "--patience": {"type": int, "help": "epochs without improvement before stopping"},
+    "--patience": {"type": int, "help": "scores without improvement before stopping"},
     "--seconds": {"type": float, "help": "stop after this much training time"},
+    "--scores-per-epoch": {"type": int, "default": 1, "help": "score and save so often in each epoch"},
     "--shift": {"type": int, "default": 0, "help": "shift training images at random, by at most so many pixels"},
     "--seed": {"type": int, "default": 0},
     **DEVICE,
@@ -151,6 +153,7 @@ def _train(options: argparse.Namespace) -> int:
     card = {
         "data": images.name,
         "command": shlex.join(["python", "-m", "pixelhelpers", *(word for word in sys.argv[1:] if word != "--resume")]),
+        "recipe": history.recipe,
         "seed": options.seed,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "training_images": len(images.train),

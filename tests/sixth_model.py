@@ -38,6 +38,9 @@ class RowsAbove(AutoregressiveModel):
             h = h + self.class_bias(label)[:, :, None, None]
         return self.head(h if self.earlier is None else h + self.earlier(x))
 
+    def pixel_layers(self) -> list[nn.Module]:
+        return super().pixel_layers() + ([] if self.earlier is None else [self.earlier])
+
     def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "RowsAboveStep":
         return RowsAboveStep(self, wave, label)
 

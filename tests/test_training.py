@@ -19,6 +19,7 @@ from torch import nn
 
 import pixelhelpers as ph
 from pixelhelpers import files
+from pixelhelpers.models.base import Recipe
 from pixelhelpers.training import loop, schedule
 
 
@@ -50,10 +51,20 @@ def small(seed=0, **keywords):
     return ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6, **keywords)
 
 
-def fit(model, images, epochs=2, precision="no", **keywords):
-    return ph.fit(
-        model, images, epochs=epochs, precision=precision, batch_size=16, progress=False, device="cpu", **keywords
-    )
+def fit(model, images, epochs=2, precision="no", optimizer="adam", batch_size=16, **keywords):
+    keywords = {"epochs": epochs, "precision": precision, "optimizer": optimizer, "batch_size": batch_size, **keywords}
+    if optimizer == "adam":
+        keywords = {"lr": 1e-3, **keywords}
+    return ph.fit(model, images, progress=False, device="cpu", **keywords)
+
+
+OPTIMIZERS = {
+    "adam": "adam",
+    "muon": "muon",
+    "sgd": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+    "without memory": functools.partial(torch.optim.SGD, lr=0.1),  # which it remembers as None
+}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
 def without_time(history):
@@ -194,10 +205,64 @@ def test_augmentation_that_makes_no_images_is_refused_before_training(augment, w
     assert not (tmp_path / "run").exists()
 
 
-def test_masked_weights_are_not_trained(tiny):
+@every_optimizer
+def test_every_optimizer_learns_and_the_history_says_which_it_was(optimizer, tiny):
+    model = small()
+    before = ph.evaluate(model, tiny.valid)
+    history = fit(model, tiny, optimizer=optimizer, epochs=15, **({"lr": 0.02} if optimizer == "adam" else {}))
+    assert ph.evaluate(model, tiny.valid) < before - 0.05
+    name = optimizer if isinstance(optimizer, str) else "SGD(lr=0.1"
+    assert history.recipe.startswith(name) and "16 images a step" in history.recipe
+
+
+def test_each_group_of_an_optimizer_rises_to_its_own_rate_and_falls_to_zero(tiny):
+    rates = []
+
+    def two_rates(named):
+        stem = [weight for name, weight in named if name.startswith("stem")]
+        rest = [weight for name, weight in named if not name.startswith("stem")]
+        optimizer = torch.optim.SGD([{"params": stem, "lr": 0.01}, {"params": rest, "lr": 0.1}])
+        optimizer.register_step_pre_hook(lambda *_: rates.append([group["lr"] for group in optimizer.param_groups]))
+        return optimizer
+
+    history = fit(small(), tiny, optimizer=two_rates, epochs=20)
+    assert all(math.isclose(10 * stem, rest) for stem, rest in rates) and rates[0] == [0, 0]
+    assert 0.009 < max(stem for stem, _ in rates) <= 0.01 and rates[-1][1] < 0.001
+    assert history.recipe == f"{two_rates.__qualname__}, 16 images a step" and history[-1]["lr"] == 0
+
+
+def test_what_was_measured_for_the_family_is_the_default(tiny, monkeypatch):
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 24, 0.005))
+    monkeypatch.setattr(ph.PixelCNN, "recipes", recipes)
+
+    def recipe(**keywords):
+        return ph.fit(small(), tiny, epochs=1, progress=False, device="cpu", precision="no", **keywords).recipe
+
+    assert recipe() == "muon, 8 images a step, rate 0.02"
+    assert recipe(optimizer="adam") == "adam, 24 images a step, rate 0.005"
+    assert recipe(optimizer="adam", lr=0.1, batch_size=4) == "adam, 4 images a step, rate 0.1"
+    assert recipe(lr=0.01) == "muon, 8 images a step, rate 0.01"
+    assert recipe(optimizer=OPTIMIZERS["without memory"]) == "SGD(lr=0.1), 8 images a step"
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 7])
+def test_a_score_within_an_epoch_changes_no_step(parts, tiny):
+    """Every image once an epoch, in the same order, whatever the number of scores in it."""
+    seen = []
+    history = fit(small(), tiny, scores_per_epoch=parts, batch_size=8, augment=lambda x: (seen.append(x), x)[1])
+    assert len(history) == 2 * parts
+    assert [row["epoch"] for row in history] == [number / parts for number in range(1, 2 * parts + 1)]
+    whole = []
+    fit(small(), tiny, batch_size=8, augment=lambda x: (whole.append(x), x)[1])
+    assert torch.equal(torch.cat(seen[1:]), torch.cat(whole[1:]))
+    assert history[-1]["lr"] == 0 and history[-1]["step"] == len(seen) - 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_masked_weights_are_not_trained(optimizer, tiny):
     model = small()
     before = model.stem.weight.detach().clone()
-    fit(model, tiny)
+    fit(model, tiny, optimizer=OPTIMIZERS[optimizer])
     shut = ~model.stem.mask.expand_as(before)
     assert torch.equal(model.stem.weight[shut], before[shut])
     assert not torch.equal(model.stem.weight[~shut], before[~shut])
@@ -225,7 +290,8 @@ def test_the_schedule_rises_then_falls_to_zero():
     assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-def test_mixed_precision_keeps_float32_weights_and_learns(tiny):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_mixed_precision_keeps_float32_weights_and_learns(optimizer, tiny):
     model = small()
     before = ph.evaluate(model, tiny.valid)
     fit(model, tiny, epochs=5, lr=0.02, precision="bf16")
@@ -255,13 +321,20 @@ def test_tensorboard_gets_every_row_of_the_history(tiny, tmp_path):
         ({"precision": "half"}, "precision is 'half'"),
         ({"precision": "fp16"}, "needs a GPU"),
         ({"tensorboard": True}, "folder"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd': give one of"),
+        ({"optimizer": OPTIMIZERS["sgd"], "lr": 0.1}, "lr is 0.1 beside a function"),
+        ({"optimizer": OPTIMIZERS["sgd"], "weight_decay": 0.1}, "weight_decay is 0.1 beside a function"),
+        ({"optimizer": lambda named: None}, "it must give a torch.optim.Optimizer"),
+        ({"scores_per_epoch": 0}, "scores_per_epoch is 0"),
+        ({"scores_per_epoch": 97}, "scores_per_epoch is 97 for 96 training images"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, tiny):
+def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, tiny, tmp_path):
     model = small()
     model.register_forward_pre_hook(lambda module, inputs: pytest.fail("training began"))
-    with pytest.raises(ValueError, match=words):
-        fit(model, tiny, **keywords)
+    with pytest.raises((ValueError, TypeError), match=words):
+        fit(model, tiny, folder=tmp_path / "run" if "tensorboard" not in keywords else None, **keywords)
+    assert not (tmp_path / "run").exists()
 
 
 def settings_of_a_run(folder) -> dict:
@@ -296,11 +369,12 @@ def test_labels_off_the_classes_are_refused_before_training(tiny):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16", None])
-def test_training_on_a_gpu_learns(tiny, precision):
+def test_training_on_a_gpu_learns(tiny, precision, optimizer):
     model = small()
     before = ph.evaluate(model, tiny.valid)
-    ph.fit(model, tiny, epochs=5, batch_size=16, lr=0.02, precision=precision, progress=False)
+    ph.fit(model, tiny, epochs=5, optimizer=optimizer, batch_size=16, lr=0.02, precision=precision, progress=False)
     assert next(model.parameters()).is_cuda and ph.evaluate(model, tiny.valid) < before
 
 
@@ -322,14 +396,17 @@ def interrupt_at(step, model):
 
 
 @pytest.mark.parametrize("step", [1, 5, 6, 9])
-def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(step, tiny, tmp_path, capsys):
+@every_optimizer
+def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(optimizer, step, tiny, tmp_path, capsys):
     whole, halted, resumed = (small(dropout=0.3) for _ in range(3))
-    history = fit(whole, tiny, folder=tmp_path / "whole")
+    keywords = {"optimizer": optimizer, "scores_per_epoch": 2 if step == 5 else 1}
+    history = fit(whole, tiny, folder=tmp_path / "whole", **keywords)
     hook = interrupt_at(step, halted)
-    fit(halted, tiny, folder=tmp_path / "halted")
+    fit(halted, tiny, folder=tmp_path / "halted", **keywords)
     assert f"Stopped after step {step}, as asked; resume from" in capsys.readouterr().out
     hook.remove()
-    assert without_time(fit(resumed, tiny, folder=tmp_path / "halted", resume=True)) == without_time(history)
+    again = fit(resumed, tiny, folder=tmp_path / "halted", resume=True, **keywords)
+    assert without_time(again) == without_time(history) and again.recipe == history.recipe
     assert same_weights(whole, resumed)
     for name in ("config.json", "model.safetensors"):
         files = [tmp_path / run / "best" / name for run in ("whole", "halted")]
@@ -359,7 +436,8 @@ def test_the_second_ctrl_c_acts_at_once(tiny, request):
         fit(model, tiny)
 
 
-def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(tiny, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(optimizer, tiny, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         textwrap.dedent(
@@ -372,7 +450,7 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(tiny, tmp_path)
             images = ph.Images(**torch.load("images.pt"))
             torch.manual_seed(0)
             model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6, dropout=0.3)
-            folder, last_pass = sys.argv[1], int(sys.argv[2])
+            folder, last_pass, optimizer = sys.argv[1], int(sys.argv[2]), sys.argv[3]
             passes = []
 
             def hook(module, inputs):
@@ -381,7 +459,8 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(tiny, tmp_path)
                     os.kill(os.getpid(), signal.SIGKILL)
 
             model.register_forward_pre_hook(hook)
-            ph.fit(model, images, epochs=2, batch_size=16, folder=folder, resume=True, progress=False, device="cpu")
+            how = {"optimizer": optimizer, "batch_size": 16, "progress": False, "device": "cpu"}
+            ph.fit(model, images, epochs=2, folder=folder, resume=True, **how)
             """
         )
     )
@@ -389,7 +468,7 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(tiny, tmp_path)
     torch.save(fields, tmp_path / "images.pt")
 
     def run(folder, last_pass):
-        command = [sys.executable, str(script), folder, str(last_pass)]
+        command = [sys.executable, str(script), folder, str(last_pass), optimizer]
         return subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
 
     if not hasattr(signal, "SIGKILL"):
@@ -410,7 +489,7 @@ def test_a_checkpoint_of_another_version_is_refused_by_a_clear_line(tiny, tmp_pa
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     del run["format"]  # as before there were formats
     files.write_weights(file, tensors, {"run": json.dumps(run)})
-    with pytest.raises(ValueError, match=r"last\.safetensors has format None, this package resumes 2: train anew"):
+    with pytest.raises(ValueError, match=r"last\.safetensors has format None, this package resumes 3: train anew"):
         fit(small(), tiny, folder=tmp_path, resume=True)
 
 
@@ -550,33 +629,48 @@ def test_a_run_leaves_no_pickle_behind(tiny, tmp_path):
     assert ph.PixelCNN.from_pretrained(tmp_path / "best").settings["hidden"] == 8
 
 
-def test_two_processes_train_like_one(tiny, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_two_processes_train_like_one(optimizer, tiny, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(
         textwrap.dedent(
             """
-            import sys, torch
+            import os, sys, torch
             import pixelhelpers as ph
 
             images = ph.Images(**torch.load("images.pt"))
             torch.manual_seed(0)
             model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6)
-            ph.fit(model, images, epochs=2, batch_size=16, folder="two", progress=False, device="cpu", precision="no")
+            how = {"optimizer": sys.argv[1], "batch_size": 16, "lr": 1e-3, "precision": "no", "device": "cpu"}
+            ph.fit(model, images, epochs=2, folder="two", progress=False, **how)
+            torch.save(model.state_dict(), f"{os.environ['RANK']}.pt")
             """
         )
     )
     if sys.platform != "linux":
         pytest.skip("torchrun is tested on Linux")
     torch.save({field.name: getattr(tiny, field.name) for field in dataclasses.fields(tiny)}, tmp_path / "images.pt")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+        optimizer,
+    ]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     one = small()
-    fit(one, tiny)
+    fit(one, tiny, optimizer=optimizer, lr=1e-3)
     two = ph.PixelCNN.from_pretrained(tmp_path / "two" / "best")
-    for a, b in zip(one.parameters(), two.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-4)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
+    began, ended, ended_as_two = (nn.utils.parameters_to_vector(m.parameters()) for m in (small(), one, two))
+    # Muon computes in bfloat16, where the order of a sum shows.
+    assert (ended - ended_as_two).norm() < (0.001 if optimizer == "adam" else 0.1) * (ended - began).norm()
 
 
 # -- the command line ---------------------------------------------------------------------------------

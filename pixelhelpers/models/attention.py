@@ -298,6 +298,10 @@ class PixelSNAIL(AutoregressiveModel):
             h = block(h, image, place, label)
         return self.head(h if self.earlier is None else h + self.earlier(image))
 
+    def pixel_layers(self) -> list[nn.Module]:
+        readers = [self.above, self.beside, self.earlier]
+        return [layer for layer in (*readers, *super().pixel_layers()[-1:]) if layer is not None]
+
     def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "SnailStep":
         return SnailStep(self, wave, label)
 

@@ -1,4 +1,4 @@
-"""What all models share: `AutoregressiveModel` and its `Stepper`; `structure`, `at_least`, `evaluation_mode`."""
+"""What all models share: `AutoregressiveModel`, its `Stepper` and `Recipe`s; `structure`, `at_least`, `evaluation_mode`."""
 
 import inspect
 import json
@@ -6,7 +6,7 @@ from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,14 @@ def structure(module: nn.Module) -> list[tuple[str, type, str]]:
         ('0', <class 'torch.nn.modules.activation.ReLU'>, '')
     """
     return [(name, type(part), part.extra_repr()) for name, part in module.named_modules()]
+
+
+class Recipe(NamedTuple):
+    """How a family is trained when nobody says otherwise, by one optimiser."""
+
+    optimizer: str
+    batch_size: int
+    lr: float
 
 
 class Stepper:
@@ -104,6 +112,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
     """
 
     head: Head
+    recipes: ClassVar[tuple[Recipe, ...]] = (Recipe("adam", 32, 1e-3), Recipe("muon", 16, 0.02))  # the default first
     card: dict | None = None
     settings: dict[str, Any]
     built_of: list[tuple[str, type, str]]
@@ -249,6 +258,15 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             int64 `[C, H, W]`: by default raster order, then channel.
         """
         return raster_order((self.image_channels, *shape[-2:]))
+
+    def pixel_layers(self) -> list[nn.Module]:
+        """Lists the layers that read pixels or write what is said of them, which an optimiser treats apart.
+
+        By default these are the first and the last layer that has a kernel.
+        """
+        layers = [layer for layer in self.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) >= 2]
+        layers = [layer for layer in layers if not isinstance(layer, nn.Embedding)]
+        return layers[:1] + layers[-1:]
 
     @property
     def lag(self) -> int:

@@ -190,6 +190,9 @@ class GatedPixelCNN(AutoregressiveModel):
             v, h = block(v, h, label)
         return self.head(h)
 
+    def pixel_layers(self) -> list[nn.Module]:
+        return [self.above, self.beside, self.head[-1]]
+
     def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "GatedStep":
         return GatedStep(self, wave, label)
 

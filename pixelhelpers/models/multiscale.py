@@ -237,6 +237,11 @@ class MultiscalePixelCNN(AutoregressiveModel):
         base = self.base.fronts(count, (channels, height // coarsest, width // coarsest), like)
         return Doublings(base, self.doublings)
 
+    def pixel_layers(self) -> list[nn.Module]:
+        networks = [network for doubling in self.groups for network in doubling]
+        layers = [layer for network in networks for layer in (network.stem, network.earlier, network.head[-1])]
+        return self.base.pixel_layers() + [layer for layer in layers if layer is not None]
+
     def stepper(self, wave: "Doublings", label: Tensor | None = None) -> "MultiscaleStep":
         return MultiscaleStep(self, wave, label)
 

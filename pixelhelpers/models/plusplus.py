@@ -361,6 +361,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         _, beside = self.hourglass(above, beside, label)
         return self.head(beside)
 
+    def pixel_layers(self) -> list[nn.Module]:
+        return [self.above, self.beside_above, self.beside, self.head]
+
     def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "PlusPlusStep":
         return PlusPlusStep(self, wave, label)
 

@@ -1,7 +1,8 @@
-"""Training: `fit`, the `schedule` of its learning rate, the `History` that it returns, the `Settings` of a run."""
+"""Training: `fit`, the `schedule` of its learning rate, its `OPTIMIZERS`, its `History`, the `Settings` of a run."""
 
 from .checkpoint import Settings
 from .history import History
 from .loop import fit, schedule
+from .optimizers import OPTIMIZERS
 
-__all__ = ["History", "Settings", "fit", "schedule"]
+__all__ = ["OPTIMIZERS", "History", "Settings", "fit", "schedule"]

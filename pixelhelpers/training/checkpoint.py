@@ -1,7 +1,7 @@
 """What a training run is: its `Settings` (with the `name_of` an augmentation), and `Run`, its state and its file.
 
 A checkpoint is one safetensors file, replaced as a whole: weights, their moving average, the best average so far,
-the optimiser's moments and the random state, with settings and everything else as JSON in its header.
+the optimiser's memory and the random state, with settings and everything else as JSON in its header.
 """
 
 import functools
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import require
@@ -24,9 +25,9 @@ from ..hardware import PRECISIONS
 from ..models.base import AutoregressiveModel
 from .history import History
 
-FORMAT = 2
+FORMAT = 3
 CHECKPOINT = "last.safetensors"
-COUNTERS = ("epoch", "batch", "step", "seconds", "nats", "values")
+COUNTERS = ("batch", "step", "seconds", "nats", "values")
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Settings:
         model: the model's class.
         network: the arguments that it was built with.
         data: name and number of the training images.
-        epochs, batch_size, lr, weight_decay, clip, ema, patience, seconds, seed, precision: as for `fit`; another
-            patience may be given when a run is resumed.
+        epochs, batch_size, lr, weight_decay, clip, ema, patience, seconds, scores_per_epoch, seed, precision: as
+            for `fit`; another patience may be given when a run is resumed.
+        optimizer: its name, or that of the function that makes it.
         augment: the name of the augmentation, or None.
 
     Raises:
@@ -54,13 +56,15 @@ class Settings:
     network: dict[str, Any]
     data: str
     epochs: int
+    optimizer: str = "adam"
     batch_size: int = 32
-    lr: float = 1e-3
+    lr: float | None = 1e-3
     weight_decay: float = 0.0
     clip: float = 1.0
     ema: float = 0.999
     patience: int | None = None
     seconds: float | None = None
+    scores_per_epoch: int = 1
     augment: str | None = None
     seed: int = 0
     precision: str = "no"
@@ -69,14 +73,26 @@ class Settings:
         for name, fits, expected in (
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("lr", 0 < self.lr < math.inf, "a positive number"),
+            ("lr", self.lr is None or 0 < self.lr < math.inf, "a positive number"),
             ("clip", self.clip > 0, "a positive number"),
             ("ema", 0 <= self.ema < 1, "a number in [0, 1)"),
             ("patience", self.patience is None or self.patience >= 1, "at least 1, or None"),
+            ("scores_per_epoch", self.scores_per_epoch >= 1, "at least 1"),
             ("seconds", self.seconds is None or self.seconds > 0, "a positive number, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {PRECISIONS}"),
         ):
             require(fits, f"{name} is {getattr(self, name)!r}: give {expected}.")
+
+    @property
+    def recipe(self) -> str:
+        """Says how weights are updated, in a line.
+
+        Example:
+            >>> Settings("PixelCNN", {}, "digits, 4000 images", epochs=1).recipe
+            'adam, 32 images a step, rate 0.001'
+        """
+        rate = "" if self.lr is None else f", rate {self.lr:g}"
+        return f"{self.optimizer}, {self.batch_size} images a step{rate}"
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Names what decides the result and is not as it was stored."""
@@ -84,19 +100,19 @@ class Settings:
         return [name for name in own if name != "patience" and own[name] != stored.get(name)]
 
 
-def name_of(augment: Callable | None) -> str | None:
-    """Says what settings call an augmentation: its name and the arguments that are fixed.
+def name_of(function: Callable | str | None) -> str | None:
+    """Says what settings call a function: its name and the arguments that are fixed.
 
     Example:
         >>> name_of(functools.partial(sorted, reverse=True))
         'sorted(reverse=True)'
     """
-    if augment is None:
-        return None
-    if isinstance(augment, functools.partial):
-        fixed = [*map(repr, augment.args), *(f"{name}={value!r}" for name, value in augment.keywords.items())]
-        return f"{name_of(augment.func)}({', '.join(fixed)})"
-    return getattr(augment, "__qualname__", type(augment).__qualname__)
+    if function is None or isinstance(function, str):
+        return function
+    if isinstance(function, functools.partial):
+        fixed = [*map(repr, function.args), *(f"{name}={value!r}" for name, value in function.keywords.items())]
+        return f"{name_of(function.func)}({', '.join(fixed)})"
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _moving_average(decay: float):
@@ -115,19 +131,18 @@ class Run:
     Arguments:
         model: the model, where it will be trained.
         settings: what decides the result.
+        optimizer: the optimiser of its weights.
     """
 
-    def __init__(self, model: AutoregressiveModel, settings: Settings):
+    def __init__(self, model: AutoregressiveModel, settings: Settings, optimizer: Optimizer):
         self.model, self.settings = model, settings
         self.average = AveragedModel(model, multi_avg_fn=_moving_average(settings.ema))
-        # Fused where it exists: one pass over the weights instead of one per arithmetic operation.
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, betas=(0.9, 0.999), fused=True
-        )
-        self.history, self.best = History(), math.inf
+        self.optimizer = optimizer
+        self.rates = [group["lr"] for group in optimizer.param_groups]  # the highest of each group
+        self.history, self.best = History(recipe=settings.recipe), math.inf
         self.best_weights: dict[str, Tensor] = {}
-        self.epoch = self.batch = self.step = self.seconds = 0
-        self.nats = self.values = 0  # summed since the epoch began
+        self.batch = self.step = self.seconds = 0
+        self.nats = self.values = 0  # summed since the last score
 
     def keep_if_best(self, valid: float) -> bool:
         """Keeps the averaged weights if no epoch scored better; says whether it did."""
@@ -140,20 +155,23 @@ class Run:
     def save(self, folder: Path, scaler: torch.amp.GradScaler | None) -> None:
         """Writes the run's checkpoint into its folder, at once or not at all."""
         cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+        memory = self.optimizer.state_dict()["state"]
         parts = {
             "random": {"cpu": torch.get_rng_state(), **cuda},
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best_weights,
-            **{f"optimizer.{index}": moments for index, moments in self.optimizer.state_dict()["state"].items()},
+            **{f"optimizer.{index}": of_weight for index, of_weight in memory.items()},
         }
-        tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+        values = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         numbers = {
             "format": FORMAT,
             "settings": asdict(self.settings),
             "history": self.history,
             "best": self.best if math.isfinite(self.best) else None,
             "counters": {name: getattr(self, name) for name in COUNTERS},
+            "plain": {name: value for name, value in values.items() if name not in tensors},  # some optimisers keep
             "scaler": None if scaler is None else scaler.state_dict(),
         }
         write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=float)})
@@ -182,7 +200,7 @@ class Run:
                 "asked for: resume with the same settings, or train into another folder."
             )
         parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        for name, value in tensors.items():
+        for name, value in (tensors | numbers["plain"]).items():
             part, _, rest = name.rpartition(".") if name.startswith("optimizer.") else name.partition(".")
             parts[part][rest] = value
         self.model.load_state_dict(parts["model"])
@@ -194,7 +212,7 @@ class Run:
             torch.cuda.set_rng_state(parts["random"]["cuda"])
         if scaler is not None and numbers["scaler"]:
             scaler.load_state_dict(numbers["scaler"])
-        self.history, self.best_weights = History(numbers["history"]), parts["best"]
+        self.history, self.best_weights = History(numbers["history"], recipe=self.settings.recipe), parts["best"]
         self.best = math.inf if numbers["best"] is None else numbers["best"]
         for name in COUNTERS:
             setattr(self, name, numbers["counters"][name])

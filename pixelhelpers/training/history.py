@@ -1,5 +1,7 @@
 """What happened in each epoch of a training: `History`."""
 
+from collections.abc import Iterable
+
 from ..tables import Table
 
 
@@ -10,6 +12,10 @@ class History(Table):
     dimension; `train` is the mean while learning, `valid` is scored with the averaged weights), `lr` and
     `seconds` (of training so far).
 
+    Arguments:
+        rows: the rows.
+        recipe: how the weights were updated: optimiser, images a step, highest rate.
+
     Example:
         >>> History([{"epoch": 1, "step": 40, "train": 4.2, "valid": 3.91, "lr": 1e-3, "seconds": 7.9}])
         epoch   step   train   valid        lr   seconds
@@ -17,5 +23,9 @@ class History(Table):
     """
 
     COLUMNS = ("epoch", "step", "train", "valid", "lr", "seconds")
-    FORMATS = {"train": ".3f", "valid": ".3f", "lr": ".1e", "seconds": ".0f"}  # noqa: RUF012 (read only)
+    FORMATS = {"epoch": "g", "train": ".3f", "valid": ".3f", "lr": ".1e", "seconds": ".0f"}  # noqa: RUF012 (read only)
     interrupted = False  # whether Ctrl-C ended the run
+
+    def __init__(self, rows: Iterable[dict] = (), recipe: str = ""):
+        super().__init__(rows)
+        self.recipe = recipe

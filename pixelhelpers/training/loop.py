@@ -28,6 +28,7 @@ from ..progress import progress_bar
 from ..scoring import check_labels, model_for, total_nats
 from .checkpoint import CHECKPOINT, Run, Settings, name_of
 from .history import History
+from .optimizers import MakesOptimizer, make_optimizer
 
 SAVE_EVERY = 300.0  # seconds between two checkpoints inside an epoch
 
@@ -59,13 +60,15 @@ def fit(
     images: Images,
     *,
     epochs: int,
-    batch_size: int = 32,
-    lr: float = 1e-3,
+    optimizer: str | MakesOptimizer | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
     weight_decay: float = 0.0,
     clip: float = 1.0,
     ema: float = 0.999,
     patience: int | None = None,
     seconds: float | None = None,
+    scores_per_epoch: int = 1,
     augment: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -79,8 +82,9 @@ def fit(
 ) -> History:
     """Trains a model by maximum likelihood and leaves the best averaged weights in it.
 
-    Each step minimises the cross-entropy of the integer values (nats per value) with AdamW (Adam when
-    `weight_decay` is 0). An exponential moving average of the weights is scored on the validation images
+    Each step minimises the cross-entropy of the integer values (nats per value). Optimiser, batch size and
+    learning rate are by default those that learned most from few images in `benchmarks/learning.py`: the
+    model's `recipes`. An exponential moving average of the weights is scored on the validation images
     after each epoch. With a `folder`, `last.safetensors` (to resume) and `best/` (a `from_pretrained`
     folder) are written, each at once or not at all. Ctrl-C ends the run after the current step, saved.
     Start the same program with `torchrun` to train in several processes.
@@ -89,13 +93,18 @@ def fit(
         model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
         images: what `load_images` returns; `.train` and `.valid` are used, never `.test`.
         epochs: passes over the training images, at least 1.
+        optimizer: "adam" (AdamW, which is Adam when `weight_decay` is 0), "muon" (for hidden kernels, beside
+            Adam for the rest: `training.optimizers.MuonWithAdam`), or a function from the list of the model's
+            (name, parameter) pairs to a PyTorch optimiser, such as `functools.partial(torch.optim.SGD, lr=0.1)`.
         batch_size: images per step, over all processes.
-        lr: highest learning rate; `schedule` says how it rises and falls.
-        weight_decay: decoupled weight decay, 0 for none.
+        lr: highest learning rate; `schedule` says how it rises and falls. With a function leave it out: each of
+            the optimiser's groups rises to its own.
+        weight_decay: decoupled weight decay, 0 for none; with a function leave it out.
         clip: largest norm of the gradient; a longer one is shortened to it.
         ema: decay of the moving average per step, in [0, 1).
-        patience: stop after this many epochs without a better validation score; None: never.
+        patience: stop after this many validation scores without a better one; None: never.
         seconds: stop after this much training time; the schedule then ends there.
+        scores_per_epoch: how often in each epoch the weights are scored and saved and the history gets a row.
         augment: changes each batch of training images, never validation images: takes and returns integers
             `[N, C, H, W]` of one type and shape. What it draws from PyTorch's global generators goes on in a
             resumed run as if it had not stopped. Checkpoints record its name, with the arguments of a
@@ -113,10 +122,10 @@ def fit(
             random does not change the run, and what it takes is no training time.
 
     Returns:
-        the history, one row per epoch.
+        the history, one row per epoch, or more with `scores_per_epoch`.
 
     Raises:
-        ValueError: for settings or images that do not fit, before anything is computed.
+        ValueError, TypeError: for settings or images that do not fit, before anything is computed.
         FileExistsError: when the folder holds a checkpoint and `resume` is not set.
         FloatingPointError: when the loss is no longer finite; the message tells the step and what to try.
 
@@ -133,11 +142,13 @@ def fit(
     model = model_for(model, images.train, "images.train", images.levels)
     model_for(model, images.valid, "images.valid")
     device, precision = chosen_device(device, precision)
+    optimizer, batch_size, lr = _recipe(model, optimizer, batch_size, lr, weight_decay)
     settings = Settings(
         model=type(model).__name__,
         network=model.settings,
         data=f"{images.name}, {len(images.train)} images",
         epochs=epochs,
+        optimizer=name_of(optimizer),
         batch_size=batch_size,
         lr=lr,
         weight_decay=weight_decay,
@@ -145,15 +156,23 @@ def fit(
         ema=ema,
         patience=patience,
         seconds=seconds,
+        scores_per_epoch=scores_per_epoch,
         augment=name_of(augment),
         seed=seed,
         precision=precision,
+    )
+    require(
+        scores_per_epoch <= len(images.train),
+        f"scores_per_epoch is {scores_per_epoch} for {len(images.train)} training images: give at most one an image.",
     )
     check_labels(model, images.train_labels, images.train, "images.train_labels")
     check_labels(model, images.valid_labels, images.valid, "images.valid_labels")
     if augment is not None:
         with torch.random.fork_rng([]):
             _augmented(images.train[:1], augment, model.levels)  # refused before anything is written
+    accelerator = find_processes(device, precision, compile)
+    model.to(accelerator.device)
+    run = Run(model, settings, make_optimizer(model, optimizer, lr, weight_decay))
     folder = None if folder is None else Path(folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +181,6 @@ def fit(
             f"{folder} already holds a checkpoint: resume it (resume=True, --resume) or choose another folder.",
             FileExistsError,
         )
-    accelerator = find_processes(device, precision, compile)
     memory = keep_freed_memory() if device == "cpu" else nullcontext()
     with (
         memory,
@@ -170,8 +188,6 @@ def fit(
         _interrupts() as interrupted,
     ):
         torch.manual_seed(seed + accelerator.process_index)
-        model.to(accelerator.device)
-        run = Run(model, settings)
         loss_of, optimizer = accelerator.prepare(_Likelihood(model), run.optimizer)
         if folder is not None and resume and (folder / CHECKPOINT).exists():
             run.load(folder / CHECKPOINT, accelerator.scaler)
@@ -187,6 +203,24 @@ def fit(
             model.eval()
     run.history.interrupted = interrupted.is_set()
     return run.history
+
+
+def _recipe(
+    model: AutoregressiveModel,
+    optimizer: str | MakesOptimizer | None,
+    batch_size: int | None,
+    lr: float | None,
+    weight_decay: float,
+) -> tuple[str | MakesOptimizer, int, float | None]:
+    """Completes what was asked for by what was measured for the model's family."""
+    recipes = {recipe.optimizer: recipe for recipe in model.recipes}
+    default = recipes.get(name_of(optimizer), model.recipes[0])
+    batch_size = default.batch_size if batch_size is None else batch_size
+    if callable(optimizer):
+        require(lr is None, f"lr is {lr} beside a function as optimizer: set the rate in the function.")
+        require(not weight_decay, f"weight_decay is {weight_decay} beside a function as optimizer: set it there.")
+        return optimizer, batch_size, None
+    return default.optimizer if optimizer is None else optimizer, batch_size, default.lr if lr is None else lr
 
 
 class _Likelihood(nn.Module):
@@ -247,20 +281,22 @@ class _Trainer:
 
     def train(self, tensorboard: bool, progress: bool) -> None:
         run, settings = self.run, self.run.settings
-        total = settings.epochs * math.ceil(len(self.images.train) / settings.batch_size)
+        parts = torch.arange(len(self.images.train)).tensor_split(settings.scores_per_epoch)
+        total = settings.epochs * sum(len(part.split(settings.batch_size)) for part in parts)
         self.began, saved = time.perf_counter() - run.seconds, time.perf_counter()
         bar = progress_bar(total, "step", shown=progress and self.accelerator.is_main_process, initial=run.step)
         with closing(bar), self._writer(tensorboard) as writer:
-            while run.epoch < settings.epochs and not self._is_over():
+            while len(run.history) < settings.epochs * len(parts) and not self._is_over():
                 self.loss_of.train()
                 for x, label in self._batches():
                     if self.augment is not None:
                         x = _augmented(x, self.augment, run.model.levels)
-                    self._step(x, label, self._rate(total))
+                    self._step(x, label, self._factor(total))
                     bar.update()
                     if len(self.pending) >= 10:
                         self._read_losses()
-                        bar.set_postfix_str(f"epoch {run.epoch + 1}, {self._train_bits():.3f} bits/dim")
+                        epoch = len(run.history) // len(parts) + 1
+                        bar.set_postfix_str(f"epoch {epoch}, {self._train_bits():.3f} bits/dim")
                     run.seconds = time.perf_counter() - self.began
                     if self._stop_now():
                         break
@@ -273,20 +309,22 @@ class _Trainer:
                     how = f"resume from {self.folder}." if self.folder else "nothing was saved."
                     self.accelerator.print(f"Stopped after step {run.step}, as asked; {how}")
                     break
-                self._end_epoch(self._rate(total), writer)
+                self._end_epoch(self._factor(total), writer)
                 saved = time.perf_counter()
 
-    def _rate(self, total: int) -> float:
-        """The learning rate now, by the share of the run that is over: by steps or by time, whichever is further."""
+    def _factor(self, total: int) -> float:
+        """The rates' factor now, by the share of the run that is over: by steps or by time, whichever is further."""
         share = max(self.run.step / total, self.run.seconds / (self.run.settings.seconds or math.inf))
-        return self.run.settings.lr * schedule(min(1.0, share))
+        return schedule(min(1.0, share))
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The rest of this epoch's batches; their order depends on seed and epoch only."""
+        """The batches up to the next score; their order depends on seed and epoch only."""
         run, device = self.run, self.accelerator.device
+        epoch, part = divmod(len(run.history), run.settings.scores_per_epoch)
         order = torch.randperm(
-            len(self.images.train), generator=torch.Generator().manual_seed(run.settings.seed * 100_003 + run.epoch)
+            len(self.images.train), generator=torch.Generator().manual_seed(run.settings.seed * 100_003 + epoch)
         )
+        order = order.tensor_split(run.settings.scores_per_epoch)[part]
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         sources = [self.images.train] + ([] if run.model.classes is None else [self.images.train_labels])
         for chosen in order.split(run.settings.batch_size)[run.batch :]:
@@ -298,10 +336,10 @@ class _Trainer:
             if len(chosen) >= processes:  # else some process would have nothing to do
                 yield parts[0], parts[1] if len(parts) > 1 else None
 
-    def _step(self, x: Tensor, label: Tensor | None, rate: float) -> None:
+    def _step(self, x: Tensor, label: Tensor | None, factor: float) -> None:
         run = self.run
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, highest in zip(self.optimizer.param_groups, run.rates, strict=True):
+            group["lr"] = highest * factor
         loss = self.loss_of(x, label)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(run.model.parameters(), run.settings.clip)
@@ -321,7 +359,7 @@ class _Trainer:
             step = self.run.step - len(losses) + int(bad[0]) + 1
             raise FloatingPointError(
                 f"the loss of step {step} is {float(losses[bad[0]])}: try a lower learning rate "
-                f'(now {self.run.settings.lr:g}), a smaller clip, or precision="no". '
+                f'(now {self.run.rates[0]:g}), a smaller clip, or precision="no". '
                 "Checkpoints written before are whole."
             )
         self.run.nats += float(losses.double().sum())
@@ -344,18 +382,18 @@ class _Trainer:
         no_better = len(scores) - 1 - scores.index(min(scores)) if scores else 0  # epochs in a row
         return self._time_is_up() or (patience is not None and no_better >= patience)
 
-    def _end_epoch(self, rate: float, writer) -> None:
+    def _end_epoch(self, factor: float, writer) -> None:
         run = self.run
         row = {
-            "epoch": run.epoch + 1,
+            "epoch": (len(run.history) + 1) / run.settings.scores_per_epoch,
             "step": run.step,
             "train": self._train_bits(),
             "valid": self._validate(),
-            "lr": rate,
+            "lr": factor * run.rates[0],
             "seconds": run.seconds,
         }
         run.history.append(row)
-        run.epoch, run.batch, run.nats, run.values = run.epoch + 1, 0, 0.0, 0
+        run.batch, run.nats, run.values = 0, 0.0, 0
         run.seconds, is_best = time.perf_counter() - self.began, run.keep_if_best(row["valid"])
         for name in ("train", "valid", "lr") if writer is not None else ():
             writer.add_scalar(name, row[name], row["step"])
@@ -382,7 +420,7 @@ class _Trainer:
         require(
             math.isfinite(bits),
             f"the validation score after step {self.run.step} is {bits}: try a lower learning rate (now "
-            f"{self.run.settings.lr:g}) or a smaller clip. The best weights so far are kept.",
+            f"{self.run.rates[0]:g}) or a smaller clip. The best weights so far are kept.",
             FloatingPointError,
         )
         return bits
