@@ -109,7 +109,7 @@ def train(images: ph.Images, stacks: int, gated: bool, seed: int, count: int) ->
     network = Network(stacks, gated)
     epochs = math.ceil(count / len(images.train))
     images = few(images, count // epochs, len(images.valid))
-    how = {"batch_size": 16, "lr": 2e-3, "seed": seed, "progress": False}
+    how = {"optimizer": "adam", "batch_size": 16, "lr": 2e-3, "seed": seed, "progress": False}
     return ph.fit(network, images, epochs=epochs, **how)[-1]["valid"]
 
 

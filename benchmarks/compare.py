@@ -35,7 +35,15 @@ README = FILE.parents[1] / "README.md"
 MARKS = ("<!-- table of benchmarks/compare.py -->\n", "<!-- end of comparison -->\n")
 RUNS = FILE.parents[1] / "runs" / "compare"
 MINUTES, SEED = 20, 0
-TRAINING = {"epochs": 100, "batch_size": 16, "lr": 2e-3, "precision": "bf16", "seconds": 60.0 * MINUTES, "seed": SEED}
+TRAINING = {
+    "epochs": 100,
+    "optimizer": "adam",
+    "batch_size": 16,
+    "lr": 2e-3,
+    "precision": "bf16",
+    "seconds": 60.0 * MINUTES,
+    "seed": SEED,
+}
 DRAWN = 64
 MODELS = {
     "pixelcnn": (ph.PixelCNN, {"hidden": 128, "blocks": 7}),

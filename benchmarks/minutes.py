@@ -35,7 +35,17 @@ def main() -> None:
             continue
         torch.manual_seed(0)
         model = ph.PixelCNN(**result["model"])
-        history = ph.fit(model, images, epochs=1000, seconds=60 * minutes, lr=2e-3, seed=0, precision="no")
+        history = ph.fit(
+            model,
+            images,
+            epochs=1000,
+            seconds=60 * minutes,
+            optimizer="adam",
+            batch_size=32,
+            lr=2e-3,
+            seed=0,
+            precision="no",
+        )
         result["runs"].append({"minutes": minutes, "valid": history[-1]["valid"], "step": history[-1]["step"]})
         RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for run in result["runs"]:

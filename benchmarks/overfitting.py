@@ -38,7 +38,7 @@ CASES = {
 DATA = ("fashion-mnist", "digits")
 SEEDS = (0,)
 MODEL = {"hidden": 64, "blocks": 5, "image_size": 14}
-BUDGET = {"epochs": 60, "batch_size": 10, "lr": 4e-3, "precision": "bf16"}
+BUDGET = {"epochs": 60, "optimizer": "adam", "batch_size": 10, "lr": 4e-3, "precision": "bf16"}
 COUNTS = {"train": 500, "valid": 250, "test": 500}
 RESULT = Path(__file__).with_suffix(".json")
 

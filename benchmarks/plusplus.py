@@ -121,7 +121,9 @@ def main() -> None:
             torch.manual_seed(SEED)
             model = ARMS[arm](images.train)
             start = time.perf_counter()
-            history = ph.fit(model, images, epochs=ROUNDS, batch_size=16, lr=2e-3, seed=SEED, progress=False)
+            history = ph.fit(
+                model, images, epochs=ROUNDS, optimizer="adam", batch_size=16, lr=2e-3, seed=SEED, progress=False
+            )
             run = {
                 "data": data,
                 "arm": arm,

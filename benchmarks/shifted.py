@@ -85,7 +85,7 @@ def quality(result: dict) -> None:
             torch.manual_seed(seed)
             model = network(kind)
             epochs = IMAGES // len(images.train)
-            ph.fit(model, images, epochs=epochs, batch_size=16, lr=2e-3, seed=seed, progress=False)
+            ph.fit(model, images, epochs=epochs, optimizer="adam", batch_size=16, lr=2e-3, seed=seed, progress=False)
             run = {"data": data, "seed": seed, "kind": kind, "test": ph.evaluate(model, images.test)}
             print(f"{data:14} {kind:12} seed {seed}: {run['test']:.3f} bits/dim on all test images", flush=True)
             result["runs"].append(run)

@@ -349,6 +349,8 @@ def test_every_model_learns(kind, case):
         classes=("a", "b", "c"),
     )
     before = ph.evaluate(model, few.valid, few.valid_labels)
-    history = ph.fit(model, few, epochs=4, batch_size=8, lr=0.01, precision="no", device="cpu", progress=False)
+    history = ph.fit(
+        model, few, epochs=4, optimizer="adam", batch_size=8, lr=0.01, precision="no", device="cpu", progress=False
+    )
     assert history[-1]["valid"] < before - 0.3
     assert ph.evaluate(model, few.valid, few.valid_labels) == pytest.approx(history[-1]["valid"], abs=1e-4)

@@ -241,7 +241,7 @@ def test_what_was_measured_for_the_family_is_the_default(tiny, monkeypatch):
     assert recipe() == "muon, 8 images a step, rate 0.02"
     assert recipe(optimizer="adam") == "adam, 24 images a step, rate 0.005"
     assert recipe(optimizer="adam", lr=0.1, batch_size=4) == "adam, 4 images a step, rate 0.1"
-    assert recipe(lr=0.01) == "muon, 8 images a step, rate 0.01"
+    assert recipe(batch_size=4) == "muon, 4 images a step, rate 0.02"
     assert recipe(optimizer=OPTIMIZERS["without memory"]) == "SGD(lr=0.1), 8 images a step"
 
 
@@ -251,7 +251,9 @@ def test_a_score_within_an_epoch_changes_no_step(parts, tiny):
     seen = []
     history = fit(small(), tiny, scores_per_epoch=parts, batch_size=8, augment=lambda x: (seen.append(x), x)[1])
     assert len(history) == 2 * parts
-    assert [row["epoch"] for row in history] == [number / parts for number in range(1, 2 * parts + 1)]
+    epochs = [row["epoch"] for row in history]
+    assert all(math.isclose(epoch, number / parts) for number, epoch in enumerate(epochs, start=1))
+    assert str(epochs[parts - 1]) == "1" and str(epochs[-1]) == "2"
     whole = []
     fit(small(), tiny, batch_size=8, augment=lambda x: (whole.append(x), x)[1])
     assert torch.equal(torch.cat(seen[1:]), torch.cat(whole[1:]))
@@ -321,6 +323,7 @@ def test_tensorboard_gets_every_row_of_the_history(tiny, tmp_path):
         ({"precision": "half"}, "precision is 'half'"),
         ({"precision": "fp16"}, "needs a GPU"),
         ({"tensorboard": True}, "folder"),
+        ({"optimizer": None, "lr": 0.1}, "lr is 0.1, but the optimizer is left to the default"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd': give one of"),
         ({"optimizer": OPTIMIZERS["sgd"], "lr": 0.1}, "lr is 0.1 beside a function"),
         ({"optimizer": OPTIMIZERS["sgd"], "weight_decay": 0.1}, "weight_decay is 0.1 beside a function"),
@@ -684,11 +687,13 @@ def command(*words):
 
 def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
     words = ["--data", "digits", "--hidden", 8, "--blocks", 1, "--epochs", 1, "--batch-size", 1000, "--seed", 3]
-    words += ["--shift", 1]
+    words += ["--shift", 1, "--scores-per-epoch", 2]
     assert command("train", *words, "--folder", tmp_path / "run", "--device", "cpu") == 0
     card = json.loads((tmp_path / "run" / "best" / "card.json").read_text())
     assert card["seed"] == 3 and card["data"] == "digits" and card["training_images"] == 4000
-    assert len(card["epochs"]) == 1
+    default = ph.PixelCNN.recipes[0]
+    assert card["recipe"] == f"{default.optimizer}, 1000 images a step, rate {default.lr:g}"
+    assert len(card["epochs"]) == 2
     capsys.readouterr()
     assert command("evaluate", tmp_path / "run" / "best", "--data", "digits", "--split", "test") == 0
     assert f"{card['test_bits_per_dim']:.4f} bits/dim" in capsys.readouterr().out
@@ -768,6 +773,7 @@ def test_a_validation_score_that_is_no_number_stops_and_keeps_the_best_weights(t
             model,
             tiny,
             epochs=3,
+            optimizer="adam",
             lr=1e38,
             clip=1e30,
             batch_size=96,

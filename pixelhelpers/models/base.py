@@ -1,4 +1,4 @@
-"""What all models share: `AutoregressiveModel`, its `Stepper` and `Recipe`s; `structure`, `at_least`, `evaluation_mode`."""
+"""What all models share: `AutoregressiveModel`, `Stepper` and `Recipe`; `structure`, `at_least`, `evaluation_mode`."""
 
 import inspect
 import json

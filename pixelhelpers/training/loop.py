@@ -97,8 +97,8 @@ def fit(
             Adam for the rest: `training.optimizers.MuonWithAdam`), or a function from the list of the model's
             (name, parameter) pairs to a PyTorch optimiser, such as `functools.partial(torch.optim.SGD, lr=0.1)`.
         batch_size: images per step, over all processes.
-        lr: highest learning rate; `schedule` says how it rises and falls. With a function leave it out: each of
-            the optimiser's groups rises to its own.
+        lr: highest learning rate; `schedule` says how it rises and falls. It belongs to an optimiser: with None
+            leave it out, and with a function, whose groups each rise to their own.
         weight_decay: decoupled weight decay, 0 for none; with a function leave it out.
         clip: largest norm of the gradient; a longer one is shortened to it.
         ema: decay of the moving average per step, in [0, 1).
@@ -220,6 +220,11 @@ def _recipe(
         require(lr is None, f"lr is {lr} beside a function as optimizer: set the rate in the function.")
         require(not weight_decay, f"weight_decay is {weight_decay} beside a function as optimizer: set it there.")
         return optimizer, batch_size, None
+    require(
+        optimizer is not None or lr is None,
+        f"lr is {lr}, but the optimizer is left to the default, {default.optimizer} with a rate of {default.lr:g}: "
+        'a rate belongs to an optimizer; give both, such as optimizer="adam", lr=0.001.',
+    )
     return default.optimizer if optimizer is None else optimizer, batch_size, default.lr if lr is None else lr
 
 
@@ -384,8 +389,9 @@ class _Trainer:
 
     def _end_epoch(self, factor: float, writer) -> None:
         run = self.run
+        whole, part = divmod(len(run.history) + 1, run.settings.scores_per_epoch)
         row = {
-            "epoch": (len(run.history) + 1) / run.settings.scores_per_epoch,
+            "epoch": whole + part / run.settings.scores_per_epoch if part else whole,
             "step": run.step,
             "train": self._train_bits(),
             "valid": self._validate(),

@@ -1,0 +1,353 @@
+"""How fast each family learns: bits per dimension against images, multiply-adds and seconds, by Adam and by Muon.
+
+    python benchmarks/learning.py            what learning.json beside this file still lacks
+    python benchmarks/learning.py gated      the same of this family: a second process may do another one
+    python benchmarks/learning.py --time     images per second on all cores; leave the machine idle meanwhile
+    python benchmarks/learning.py --show     figure and tables from the record
+
+First, batch and learning rate are chosen for each family and optimiser, with one seed and one pass over 10,000
+images of Fashion-MNIST. Then the chosen ones, and what was this project's recipe before (Adam, 16 images a step, rate
+0.002), train from several seeds on as many multiply-adds as 50,000 images cost PixelCNN. All runs are float32 on one
+core, their schedules end with them, and their scores are those of 500 validation images: test images are not touched.
+The peer is a network of the form of the UvA tutorial's PixelCNN: two stacks of masked 3x3 convolutions with its
+dilations, Adam at 0.001 and 128 images a step. Finished runs are kept, others go on from their checkpoints in
+runs/learning.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import platform
+import shutil
+import statistics
+from pathlib import Path
+
+import torch
+from sampling import ROUNDS, seconds
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+import pixelhelpers as ph
+from pixelhelpers.files import write_atomically
+from pixelhelpers.models.gated import gate
+
+FILE = Path(__file__)
+RESULT = FILE.with_suffix(".json")
+README = FILE.parents[1] / "README.md"
+MARKS = ("<!-- table of benchmarks/learning.py -->\n", "<!-- end of learning -->\n")
+RUNS = FILE.parents[1] / "runs" / "learning"
+SEEDS = (0, 1, 2)
+IMAGES_TO_CHOOSE, IMAGES, SCORED, SCORES = 10_000, 50_000, 500, 25
+TARGET = 2.9  # bits/dim
+BEFORE = ("adam", 16, 2e-3)
+GRID = {
+    "adam": ((16, 2e-3), (16, 4e-3), (8, 2e-3), (8, 4e-3), (8, 8e-3)),
+    "muon": ((16, 0.02), (8, 0.01), (8, 0.02), (8, 0.04), (4, 0.02)),
+}
+
+
+class PeerLayer(nn.Module):
+    """A gated layer of two stacks of masked convolutions, with a dilation."""
+
+    def __init__(self, hidden: int, dilation: int):
+        super().__init__()
+        self.down = ph.MaskedConv2d("B", hidden, 2 * hidden, 3)
+        self.across = ph.MaskedConv2d("B", hidden, 2 * hidden, (1, 3))
+        self.link, self.out = nn.Conv2d(2 * hidden, 2 * hidden, 1), nn.Conv2d(hidden, hidden, 1)
+        self.down.mask[:, :, 1] = True  # the whole row of the pixel: what it is given was shifted down
+        self.dilation = dilation
+
+    def conv(self, layer: ph.MaskedConv2d, x: torch.Tensor) -> torch.Tensor:
+        padding = [self.dilation * side for side in layer.padding]
+        return F.conv2d(x, layer.weight * layer.mask, layer.bias, padding=padding, dilation=self.dilation)
+
+    def forward(self, v: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        v = self.conv(self.down, v)
+        return gate(v), h + self.out(gate(self.conv(self.across, h) + self.link(v)))
+
+
+class Peer(nn.Module):
+    """A PixelCNN of the form of the UvA tutorial's, as a module of one's own."""
+
+    def __init__(self, hidden: int, levels: int = 256):
+        super().__init__()
+        self.above = ph.DownShiftedConv2d(1, hidden, (1, 3))
+        self.beside = ph.MaskedConv2d("A", 1, hidden, (1, 3))
+        self.layers = nn.ModuleList(PeerLayer(hidden, dilation) for dilation in (1, 2, 1, 4, 1, 2, 1))
+        self.out, self.levels = nn.Conv2d(hidden, levels, 1), levels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x / (self.levels - 1) * 2 - 1
+        v = self.above(ph.layers.shift_down(x)).contiguous(memory_format=torch.channels_last)
+        h = self.beside(x).contiguous(memory_format=torch.channels_last) + v
+        for layer in self.layers:
+            v, h = layer(v, h)
+        return self.out(F.elu(h))
+
+
+FAMILIES = {
+    "pixelcnn": (ph.PixelCNN, {"hidden": 96, "blocks": 5}),
+    "gated": (ph.GatedPixelCNN, {"hidden": 40, "blocks": 4}),
+    "plusplus": (ph.PixelCNNPlusPlus, {"hidden": 24, "blocks": 1}),
+    "multiscale": (ph.MultiscalePixelCNN, {"hidden": 72, "blocks": 4}),
+    "attention": (ph.PixelSNAIL, {"hidden": 32, "blocks": 2}),
+}
+PEER = ("peer", (Peer, {"hidden": 30}))
+
+
+def build(family: str, seed: int = 0) -> nn.Module:
+    kind, size = dict([*FAMILIES.items(), PEER])[family]
+    torch.manual_seed(seed)
+    return kind(**size)
+
+
+def multiply_adds(family: str) -> int:
+    """Of one forward pass over one image; a training step costs about three times that."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        build(family)(torch.zeros(1, 1, 28, 28))
+    return counter.get_total_flops() // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One run: what is trained, how, and on how many images."""
+
+    family: str
+    optimizer: str
+    batch_size: int
+    lr: float
+    seed: int
+    images: int
+
+    @property
+    def name(self) -> str:
+        return "-".join(map(str, dataclasses.astuple(self)))
+
+
+def train(plan: Plan) -> dict:
+    """Trains one network, or goes on with it, and gives its row."""
+    images, epochs = ph.load_images("fashion-mnist", fallback=False), math.ceil(plan.images / 50_000)
+    count = plan.images // epochs
+    images = dataclasses.replace(
+        images,
+        train=images.train[:count],
+        train_labels=images.train_labels[:count],
+        valid=images.valid[:SCORED],
+        valid_labels=images.valid_labels[:SCORED],
+    )
+    history = ph.fit(
+        build(plan.family, plan.seed),
+        images,
+        epochs=epochs,
+        optimizer=plan.optimizer,
+        batch_size=plan.batch_size,
+        lr=plan.lr,
+        seed=plan.seed,
+        precision="no",
+        device="cpu",
+        scores_per_epoch=1 if plan.images == IMAGES_TO_CHOOSE else SCORES // epochs,
+        folder=RUNS / plan.name,
+        resume=True,
+    )
+    if history.interrupted:
+        raise KeyboardInterrupt
+    curve = [(round(row["epoch"] * count), round(row["valid"], 4), round(row["seconds"], 1)) for row in history]
+    return dataclasses.asdict(plan) | {"valid": history[-1]["valid"], "curve": curve, "machine": machine()}
+
+
+def plans(result: dict) -> list[Plan]:
+    """What is to be run, as far as is known: the second stage needs the results of the first."""
+    first = [
+        Plan(family, optimizer, *choice, 0, IMAGES_TO_CHOOSE)
+        for family in FAMILIES
+        for optimizer, choices in GRID.items()
+        for choice in choices
+    ]
+    second = []
+    for family in FAMILIES:
+        images = IMAGES * multiply_adds("pixelcnn") // multiply_adds(family)
+        for optimizer in GRID:
+            if choice := chosen(result, family, optimizer):
+                second += [Plan(family, optimizer, *choice, seed, images) for seed in SEEDS]
+        second.append(Plan(family, *BEFORE, 0, images))
+    images = IMAGES * multiply_adds("pixelcnn") // multiply_adds("peer")
+    second += [Plan("peer", "adam", 128, 1e-3, seed, images) for seed in SEEDS]
+    return first + second
+
+
+def chosen(result: dict, family: str, optimizer: str) -> tuple[int, float] | None:
+    """Batch and rate that reached the best score in the first stage, once all have been tried."""
+    rows = rows_of(result, family=family, optimizer=optimizer, images=IMAGES_TO_CHOOSE)
+    if len(rows) < len(GRID[optimizer]):
+        return None
+    best = min((row for row in rows if row["valid"] is not None), key=lambda row: row["valid"])
+    return best["batch_size"], best["lr"]
+
+
+def rows_of(result: dict, **wanted) -> list[dict]:
+    return [row for row in result["runs"] if all(row[name] == value for name, value in wanted.items())]
+
+
+def reached(row: dict, target: float = TARGET) -> tuple[int, float] | None:
+    """Images and seconds after which a run was at the target for good, between two scores in a straight line."""
+    curve = row["curve"]
+    last = max((number for number, point in enumerate(curve) if point[1] > target), default=-1)
+    if last in (-1, len(curve) - 1):
+        return None
+    (images, bits, seconds), (more_images, fewer_bits, more_seconds) = curve[last], curve[last + 1]
+    share = (bits - target) / (bits - fewer_bits)
+    return round(images + share * (more_images - images)), seconds + share * (more_seconds - seconds)
+
+
+def show(result: dict) -> None:
+    """Prints the recipes tried, writes the figure and README's table."""
+    print("| Family | Recipe | bits/dim after 10,000 images |\n|---|---|---|")
+    for row in rows_of(result, images=IMAGES_TO_CHOOSE):
+        bits = "diverged" if row["valid"] is None else f"{row['valid']:.3f}"
+        print(f"| {row['family']} | {recipe(row)} | {bits} |")
+    FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
+    text = README.read_text(encoding="utf-8")
+    begin, end = (text.index(mark) for mark in MARKS)
+    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
+    print(table(result))
+
+
+def recipe(row: dict) -> str:
+    return f"{row['optimizer'].title()}, {row['batch_size']}, {row['lr']:g}"
+
+
+def arms(result: dict) -> dict[tuple[str, str], list[dict]]:
+    """The long runs of each family and recipe, one per seed."""
+    rows = [row for row in result["runs"] if row["images"] != IMAGES_TO_CHOOSE and row["valid"] is not None]
+    arms = {}
+    for row in rows:
+        arms.setdefault((row["family"], recipe(row)), []).append(row)
+    return arms
+
+
+def spread(values: list[float], form: str) -> str:
+    """Mean and, for several seeds, the range."""
+    mean = f"{statistics.mean(values):{form}}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):{form}}–{max(values):{form}})"
+
+
+def table(result: dict) -> str:
+    """README's table: what each recipe reached, and when it was at the target."""
+    lines = [
+        f"| Family, parameters | Recipe: optimiser, images a step, rate | Images to {TARGET} bits/dim | "
+        "Minutes on two cores | Bits/dim in the end | Images in all |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (family, name), rows in arms(result).items():
+        there = [reached(row) for row in rows]
+        first, minutes = "not reached", "–"
+        if all(there):
+            images = [images for images, _ in there]
+            first = spread(images, ",.0f")
+            if speed := result.get("images_per_second", {}).get(family):
+                minutes = f"{statistics.mean(images) / speed / 60:.1f}"
+        size = f"{sum(weight.numel() for weight in build(family).parameters()):,}"
+        end = spread([row["valid"] for row in rows], ".3f")
+        lines.append(f"| {family}, {size} | {name} | {first} | {minutes} | {end} | {rows[0]['images']:,} |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(result: dict):
+    """Bits per dimension over images, a panel a family, a line a recipe, a shade from best to worst seed."""
+    families = list(dict.fromkeys(family for family, _ in arms(result)))
+    fig, axes = ph.plots.subplots(1, len(families), size=(2.6 * len(families), 3.2), sharey=True)
+    styles = ("-", "--", ":")
+    for ax, family in zip(axes.flat, families, strict=True):
+        of_family = {name: rows for (other, name), rows in arms(result).items() if other == family}
+        for (name, rows), style in zip(sorted(of_family.items(), reverse=True), styles, strict=False):
+            images = [point[0] for point in rows[0]["curve"]]
+            bits = torch.tensor([[point[1] for point in row["curve"]] for row in rows])
+            (line,) = ax.plot(images, bits.mean(0), style, label=name)
+            ax.fill_between(images, bits.amin(0), bits.amax(0), color=line.get_color(), alpha=0.2, lw=0)
+        ax.axhline(TARGET, color="0.6", lw=0.8)
+        ax.set(xscale="log", title=family, xlabel="images", ylim=(2.75, 3.6))
+        ax.legend(fontsize=7)
+    axes.flat[0].set_ylabel("validation bits/dim")
+    return fig
+
+
+def time(result: dict) -> None:
+    """Images per second on all cores, of training steps by the chosen recipes, families in turn."""
+    work, sizes = {}, {}
+    for family in FAMILIES:
+        model, (sizes[family], lr) = build(family).train(), chosen(result, family, "muon")
+        optimizer = ph.training.optimizers.make_optimizer(model, "muon", lr)
+        x = torch.randint(256, (sizes[family], 1, 28, 28), dtype=torch.uint8)
+
+        def step(model=model, optimizer=optimizer, x=x) -> None:
+            (-model.log_prob(x).sum() / x.numel()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        step()
+        work[family] = step
+    rounds = [{family: seconds(step) for family, step in work.items()} for _ in range(10 * ROUNDS)]
+    result["images_per_second"] = {
+        family: sizes[family] / statistics.median(times[family] for times in rounds) for family in work
+    }
+    result["timing_machine"] = machine()
+
+
+def machine() -> str:
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+
+
+def read() -> dict:
+    return json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"runs": []}
+
+
+def write(result: dict) -> None:
+    order = {family: number for number, family in enumerate([*FAMILIES, PEER[0]])}
+    result["runs"].sort(key=lambda row: (row["images"] > IMAGES_TO_CHOOSE, order[row["family"]], row["optimizer"]))
+    rows = ",\n".join("  " + json.dumps(row) for row in result["runs"])
+    rest = json.dumps({name: value for name, value in result.items() if name != "runs"}, indent=1)[1:-1].strip()
+    write_atomically(RESULT, f'{{\n"runs": [\n{rows}\n]{", " if rest else ""}{rest}\n}}\n'.encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("families", nargs="*", help=f"of {', '.join(FAMILIES)}, peer; without one: all")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--time", action="store_true", help="images per second only")
+    only.add_argument("--show", action="store_true", help="figure and tables only")
+    options = parser.parse_args()
+    if unknown := set(options.families) - {*FAMILIES, PEER[0]}:
+        parser.error(f"no family is called {', '.join(sorted(unknown))}.")
+    if options.time:
+        with ph.hardware.keep_freed_memory():
+            result = read()
+            time(result)
+            write(result)
+    if options.time or options.show:
+        show(read())
+        return
+    torch.set_num_threads(1)
+    while plan := next_plan(options.families):
+        try:
+            row = train(plan)
+        except FloatingPointError:  # it diverged, which is a result
+            row = dataclasses.asdict(plan) | {"valid": None, "curve": [], "machine": machine()}
+        result = read()
+        result["runs"].append(row)
+        write(result)
+        shutil.rmtree(RUNS / plan.name)  # its row is safe
+        print(plan.name, row["valid"], flush=True)
+
+
+def next_plan(families: list[str]) -> Plan | None:
+    """The first run that the record lacks, of these families or of all."""
+    result = read()
+    done = {Plan(**{field.name: row[field.name] for field in dataclasses.fields(Plan)}) for row in result["runs"]}
+    missing = (plan for plan in plans(result) if plan not in done)
+    return next((plan for plan in missing if not families or plan.family in families), None)
+
+
+if __name__ == "__main__":
+    main()
