@@ -278,7 +278,7 @@ def time(result: dict) -> None:
     work, sizes = {}, {}
     for family in FAMILIES:
         model, (sizes[family], lr) = build(family).train(), chosen(result, family, "muon")
-        optimizer = ph.training.optimizers.make_optimizer(model, "muon", lr)
+        optimizer = ph.training.make_optimizer(model, "muon", lr)
         x = torch.randint(256, (sizes[family], 1, 28, 28), dtype=torch.uint8)
 
         def step(model=model, optimizer=optimizer, x=x) -> None:
