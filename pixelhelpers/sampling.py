@@ -196,7 +196,9 @@ def draw(
         needed = likely.cumsum(-1) - likely < top_p
         pmf = torch.zeros_like(likely).scatter(-1, level, likely * needed)
         pmf = pmf / pmf.sum(-1, keepdim=True)
-    cdf = pmf.to(torch.promote_types(pmf.dtype, torch.float32)).cumsum(-1)
+    # A GPU sums in another order for each level: in float32 one without mass would, now and then, get some.
+    least = torch.float32 if pmf.is_cpu else torch.float64
+    cdf = pmf.to(torch.promote_types(pmf.dtype, least)).cumsum(-1)
     # Rounding may leave the total below 1 and u above it: just below the total is the last level with mass.
     total = cdf[..., -1]
     if total.is_cpu:

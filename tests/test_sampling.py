@@ -500,6 +500,17 @@ def test_gpu_and_cpu_draw_the_same_images(kind):
 
 
 @needs_gpu
+def test_a_gpu_never_draws_a_level_without_mass():
+    """Numbers just above a step, where sums in another order would go wrong."""
+    generator = torch.Generator().manual_seed(0)
+    pmf = torch.rand(20_000, 256, generator=generator) * (torch.rand(20_000, 256, generator=generator) < 0.5)
+    pmf = pmf / pmf.sum(-1, keepdim=True)
+    steps = pmf.double().cumsum(-1).gather(1, torch.randint(255, (20_000, 1), generator=generator))[:, 0]
+    drawn = draw(pmf.cuda(), (steps + 1e-10).clamp(max=1 - 1e-9).cuda()).cpu()
+    assert (pmf.gather(1, drawn[:, None]) > 0).all()
+
+
+@needs_gpu
 @every_model
 def test_a_gpu_is_never_waited_for_while_it_draws(kind):
     model = small(kind, size=8, classes=2).cuda()
