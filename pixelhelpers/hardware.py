@@ -2,8 +2,9 @@
 `full_precision`; `keep_freed_memory`; and the processes that an `accelerator` finds."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -149,12 +150,35 @@ def full_precision(device: torch.device) -> Iterator[None]:
         ...     torch.get_float32_matmul_precision()
         'highest'
     """
-    matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    before = [(backend, backend.fp32_precision) for backend in _with_formats()]
+    matmul = _if_readable(torch.get_float32_matmul_precision)
+    convolution = _if_readable(lambda: torch.backends.cudnn.allow_tf32)
+    for backend, _ in before:
+        backend.fp32_precision = "none"
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     try:
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolution
+        if matmul is not None:
+            torch.set_float32_matmul_precision(matmul)
+        if convolution is not None:
+            torch.backends.cudnn.allow_tf32 = convolution
+        for backend, wanted in before:
+            if backend.fp32_precision != wanted:
+                backend.fp32_precision = wanted
+
+
+def _with_formats() -> list:
+    """What has a setting `fp32_precision` of its own, the wider before the narrower."""
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    return [torch.backends, cuda.matmul, cudnn, cudnn.conv, cudnn.rnn, mkldnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
+
+
+def _if_readable(read: Callable[[], Any]) -> Any:
+    """A setting by its older name; None where somebody has used the newer one: PyTorch then refuses to read it."""
+    try:
+        return read()
+    except RuntimeError:
+        return None

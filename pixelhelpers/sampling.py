@@ -196,7 +196,9 @@ def draw(
         needed = likely.cumsum(-1) - likely < top_p
         pmf = torch.zeros_like(likely).scatter(-1, level, likely * needed)
         pmf = pmf / pmf.sum(-1, keepdim=True)
-    cdf = pmf.to(torch.promote_types(pmf.dtype, torch.float32)).cumsum(-1)
+    # A GPU sums in another order for each level: in float32 one without mass would, now and then, get some.
+    least = torch.float32 if pmf.is_cpu else torch.float64
+    cdf = pmf.to(torch.promote_types(pmf.dtype, least)).cumsum(-1)
     # Rounding may leave the total below 1 and u above it: just below the total is the last level with mass.
     total = cdf[..., -1]
     if total.is_cpu:
@@ -318,12 +320,14 @@ def why_not_cached(model: AutoregressiveModel) -> str | None:
 def _naive(job: _Job, cropped: bool = False) -> Tensor:
     """One forward pass per group of values that are drawn together."""
     x, order = job.x, job.model.order(job.x.shape[1:])
-    to_draw = (torch.ones_like(x[0], dtype=torch.bool) if job.known is None else ~job.known.all(0)).tolist()
+    to_draw = (torch.ones(x.shape[1:], dtype=torch.bool) if job.known is None else ~job.known.all(0)).tolist()
     for rows, columns, channels in _groups(order):
         job.bar.update(len(x) * len(rows))
         if not any(to_draw[c][h][w] for h, w, c in zip(rows, columns, channels, strict=True)):
             continue
-        at = (slice(None), channels, rows, columns)
+        # Lists would be copied to a GPU, which waits for that; a value alone is found without them.
+        alone = (slice(channels[0], channels[0] + 1), rows[0], columns[0])
+        at = (slice(None), *(alone if len(rows) == 1 else (channels, rows, columns)))
         seen = x[:, :, : max(rows) + 1] if cropped else x  # a causal model does not look at the rows below
         if len(rows) == 1:
             pmf = job.model.predict(seen, job.label, at=(rows[0], columns[0], channels[0])).pmf()[:, None]

@@ -2,11 +2,17 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import pixelhelpers as ph
 from pixelhelpers.models.base import AutoregressiveModel
@@ -494,19 +500,102 @@ def test_gpu_and_cpu_draw_the_same_images(kind):
 
 
 @needs_gpu
+def test_a_gpu_never_draws_a_level_without_mass():
+    """Numbers just above a step, where sums in another order would go wrong."""
+    generator = torch.Generator().manual_seed(0)
+    pmf = torch.rand(20_000, 256, generator=generator) * (torch.rand(20_000, 256, generator=generator) < 0.5)
+    pmf = pmf / pmf.sum(-1, keepdim=True)
+    steps = pmf.double().cumsum(-1).gather(1, torch.randint(255, (20_000, 1), generator=generator))[:, 0]
+    drawn = draw(pmf.cuda(), (steps + 1e-10).clamp(max=1 - 1e-9).cuda()).cpu()
+    assert (pmf.gather(1, drawn[:, None]) > 0).all()
+
+
+@needs_gpu
 @every_model
 def test_a_gpu_is_never_waited_for_while_it_draws(kind):
     model = small(kind, size=8, classes=2).cuda()
     wave = model.fronts(3, (1, 8, 8), like=next(model.parameters()))
     uniform = wave.by_front(torch.rand(3, 1, 8, 8, dtype=torch.float64, device="cuda"))
     with torch.inference_mode():
-        step = model.stepper(wave, model.labels(1, 3))
+        step, label = model.stepper(wave, model.labels(1, 3)), model.labels(1, 3)
+        x, bar = torch.zeros(3, 1, 8, 8, dtype=torch.uint8, device="cuda"), SimpleNamespace(update=lambda done: None)
+        job = ph.sampling._Job(model, x, None, label, wave.by_image(uniform), draw, bar, None)
         torch.cuda.set_sync_debug_mode("error")
         try:
             for front in wave:
                 step.put(front, draw(step.predict(front).pmf(), uniform[0, front.pixels].flatten()))
+            if raster(model):  # not where groups are drawn
+                ph.sampling._naive(job)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@every_model
+@pytest.mark.parametrize("case", [{}, {"image_channels": 3, "classes": 3}], ids=["grey", "colour, classes"])
+def test_no_turn_asks_the_device_for_a_value_or_brings_it_one(kind, case, monkeypatch):
+    """The meta device stands for a GPU: it has no values to give, and what the CPU brings is seen, but for lists."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # unknown there
+    model = small(kind, size=2, **case).to("meta")
+    shape = (model.image_channels, 2, 2)
+    label = torch.zeros(3, dtype=torch.long, device="meta") if case else None
+    x, uniform = (torch.zeros(3, *shape, dtype=dtype, device="meta") for dtype in (torch.uint8, torch.float64))
+    with torch.inference_mode():
+        wave = model.fronts(3, shape, like=next(model.parameters()))
+        step, numbers = model.stepper(wave, label), wave.by_front(uniform)
+        with OneDevice():
+            for front in wave:
+                at = (front.channel, front.pixels)
+                step.put(front, draw(step.predict(front).pmf(), numbers[at].flatten()))
+        if raster(model, (2, 2)):
+            bar = SimpleNamespace(update=lambda done: None)
+            with OneDevice():
+                ph.sampling._naive(ph.sampling._Job(model, x, None, label, uniform, draw, bar, None))
+
+
+SHORT = [
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.backends.cuda.matmul.allow_tf32 = True",
+    "torch.backends.fp32_precision = 'tf32'",
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
+    "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
+]
+
+
+@pytest.mark.parametrize("setting", SHORT)
+def test_sampling_is_in_full_precision_whatever_is_set_and_leaves_it_set(setting):
+    """In a process of its own: PyTorch does not forget which names, the older or the newer, a setting was given by."""
+    program = f"""
+import torch, pixelhelpers as ph
+from pixelhelpers.hardware import _with_formats
+def now():
+    return [backend.fp32_precision for backend in _with_formats()]
+{setting}
+before, inside = now(), []
+model = ph.PixelCNN(levels=4, hidden=8, blocks=1)
+ph.sample(model, 1, shape=(2, 2), progress=False, on_step=lambda images, drawn: inside.append(now()))
+assert now() == before, (before, now())
+assert set(sum(inside, [])) <= {{"none", "ieee"}}, inside
+ph.sample(model, 1, shape=(2, 2), progress=False)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("how", [{}, {"greedy": True}, {"temperature": 0.5, "top_p": 0.9}], ids=str)
+def test_no_way_of_drawing_asks_the_device_for_a_value_or_brings_it_one(how):
+    with OneDevice():
+        draw(torch.zeros(3, 5, device="meta"), torch.zeros(3, dtype=torch.float64, device="meta"), **how)
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operators whose tensors are on two devices: a GPU is waited for when they are copied."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **kwargs or {})
+        tensors = [part for part in tree_leaves((args, kwargs, result)) if isinstance(part, torch.Tensor)]
+        assert len({tensor.device for tensor in tensors}) < 2, operator
+        return result
 
 
 # -- what a learner may have done to a model -----------------------------------------------------------
