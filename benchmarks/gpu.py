@@ -252,7 +252,15 @@ def scores(family: str, plan: Plan, device: str, precision: str) -> list[float]:
     digits = dataclasses.replace(digits, train=digits.train[middle], valid=digits.valid[middle])
     torch.manual_seed(SEED)
     model = MODELS[family](hidden=hidden, blocks=1, image_size=plan.side)
-    keywords = {"epochs": epochs, "batch_size": 16, "lr": 2e-3, "ema": 0.9, "seed": SEED, "progress": False}
+    keywords = {
+        "epochs": epochs,
+        "optimizer": "adam",
+        "batch_size": 16,
+        "lr": 2e-3,
+        "ema": 0.9,
+        "seed": SEED,
+        "progress": False,
+    }
     history = ph.fit(model, digits, device=device, precision=precision, **keywords)
     return [row[part] for row in history for part in ("train", "valid")]
 

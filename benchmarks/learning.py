@@ -24,10 +24,10 @@ import statistics
 from pathlib import Path
 
 import torch
+from recipe import multiply_adds
 from sampling import ROUNDS, seconds
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 import pixelhelpers as ph
 from pixelhelpers.files import write_atomically
@@ -103,13 +103,6 @@ def build(family: str, seed: int = 0) -> nn.Module:
     return kind(**size)
 
 
-def multiply_adds(family: str) -> int:
-    """Of one forward pass over one image; a training step costs about three times that."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        build(family)(torch.zeros(1, 1, 28, 28))
-    return counter.get_total_flops() // 2
-
-
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """One run: what is trained, how, and on how many images."""
@@ -167,14 +160,19 @@ def plans(result: dict) -> list[Plan]:
     ]
     second = []
     for family in FAMILIES:
-        images = IMAGES * multiply_adds("pixelcnn") // multiply_adds(family)
+        images = affordable(family)
         for optimizer in GRID:
             if choice := chosen(result, family, optimizer):
                 second += [Plan(family, optimizer, *choice, seed, images) for seed in SEEDS]
         second.append(Plan(family, *BEFORE, 0, images))
-    images = IMAGES * multiply_adds("pixelcnn") // multiply_adds("peer")
-    second += [Plan("peer", "adam", 128, 1e-3, seed, images) for seed in SEEDS]
+    second += [Plan("peer", "adam", 128, 1e-3, seed, affordable("peer")) for seed in SEEDS]
     return first + second
+
+
+def affordable(family: str) -> int:
+    """For how many images the multiply-adds suffice that `IMAGES` images cost PixelCNN."""
+    x = torch.zeros(1, 1, 28, 28)
+    return IMAGES * multiply_adds(build("pixelcnn"), x) // multiply_adds(build(family), x)
 
 
 def chosen(result: dict, family: str, optimizer: str) -> tuple[int, float] | None:

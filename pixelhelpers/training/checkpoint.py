@@ -115,16 +115,6 @@ def name_of(function: Callable | str | None) -> str | None:
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
-def _moving_average(decay: float):
-    """An exponential moving average that forgets its start: early on it averages the last tenth."""
-
-    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
-        rate = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averages, weights, rate)
-
-    return update
-
-
 class Run:
     """The state of a training run, and how it is written to and read from a file.
 
@@ -136,13 +126,19 @@ class Run:
 
     def __init__(self, model: AutoregressiveModel, settings: Settings, optimizer: Optimizer):
         self.model, self.settings = model, settings
-        self.average = AveragedModel(model, multi_avg_fn=_moving_average(settings.ema))
+        self.average = AveragedModel(model, multi_avg_fn=self._move_average)
         self.optimizer = optimizer
         self.rates = [group["lr"] for group in optimizer.param_groups]  # the highest of each group
         self.history, self.best = History(recipe=settings.recipe), math.inf
         self.best_weights: dict[str, Tensor] = {}
         self.batch = self.step = self.seconds = 0
         self.nats = self.values = 0  # summed since the last score
+
+    def _move_average(self, averages: list[Tensor], weights: list[Tensor], _) -> None:
+        """Moves it by a step, early on so far that it forgets the start: it averages the last tenth."""
+        # Not by the count that is given: a GPU would have to be waited for to read it.
+        rate = 1 - min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(averages, weights, rate)
 
     def keep_if_best(self, valid: float) -> bool:
         """Keeps the averaged weights if no epoch scored better; says whether it did."""
