@@ -4,7 +4,7 @@
 
 Prints the table of "One GPU, not yet run" in README.md beside this file. Arithmetic: the multiply-adds of a forward
 pass over one image, counted by PyTorch, times 3 for a training step, times the images. Memory: weights, gradients,
-two moments, the moving average and the best weights so far, 24 bytes a parameter, and what one image's forward pass
+Muon's momentum, the moving average and the best weights so far, 20 bytes a parameter, and what one image's forward pass
 keeps for the backward pass, in bfloat16 on a CPU, times the batch; PyTorch itself and its workspaces take one or two
 gigabytes more. Time: at 5 tera-multiply-adds a second, a guess at what a card makes of such small convolutions in
 bfloat16; gpu.py measures what yours makes of smaller networks.
@@ -18,15 +18,15 @@ from pixelhelpers.__main__ import MODELS
 
 RATE = 5e12  # multiply-adds a second
 IMAGES = {"cifar10": 45_000, "fashion-mnist": 55_000}  # of an epoch
-# family, data, hidden, blocks, dropout, batch, rate, epochs, and the bits per dimension to expect: at most those of
+# family, data, hidden, blocks, dropout, batch, rate of Muon, epochs, and the bits per dimension to expect: at most those of
 # the shipped weights, smaller networks that saw 0.2 to 0.7 million images
 RECIPES = (
-    ("plusplus", "cifar10", 160, 5, 0.5, 32, 5e-4, 100, "2.92 in the paper, by far more; here 2.95 to 3.05, a guess"),
-    ("plusplus", "fashion-mnist", 96, 3, 0.2, 32, 1e-3, 40, "below 2.75"),
-    ("gated", "fashion-mnist", 128, 12, 0.1, 32, 1e-3, 40, "below 2.77"),
-    ("pixelcnn", "fashion-mnist", 256, 15, 0.1, 32, 1e-3, 40, "below 2.83"),
-    ("attention", "fashion-mnist", 128, 6, 0.1, 32, 1e-3, 40, "below 2.79"),
-    ("multiscale", "fashion-mnist", 144, 8, 0.1, 64, 1e-3, 40, "below 3.04"),
+    ("plusplus", "cifar10", 160, 5, 0.5, 32, 0.02, 100, "2.92 in the paper, by far more; here 2.95 to 3.05, a guess"),
+    ("plusplus", "fashion-mnist", 96, 3, 0.2, 32, 0.02, 40, "below 2.75"),
+    ("gated", "fashion-mnist", 128, 12, 0.1, 32, 0.02, 40, "below 2.77"),
+    ("pixelcnn", "fashion-mnist", 256, 15, 0.1, 32, 0.02, 40, "below 2.83"),
+    ("attention", "fashion-mnist", 128, 6, 0.1, 32, 0.02, 40, "below 2.79"),
+    ("multiscale", "fashion-mnist", 144, 8, 0.1, 64, 0.02, 40, "below 3.04"),
 )
 
 
@@ -61,7 +61,7 @@ def row(family, data, hidden, blocks, dropout, batch, rate, epochs, bits) -> str
     parameters, each = sum(weight.numel() for weight in model.parameters()), multiply_adds(model, x)
     # What a pass keeps beside the images' features, such as weights in bfloat16, is counted once.
     one, two = kept(model, x), kept(model, x.repeat(2, 1, 1, 1))
-    memory = 24 * parameters + one + (batch - 1) * (two - one)
+    memory = 20 * parameters + one + (batch - 1) * (two - one)
     images = epochs * IMAGES[data]
     return (
         f"| {family}, hidden {hidden}, {blocks} blocks, dropout {dropout} | {data} | {batch} | {rate:g} | "
@@ -71,7 +71,7 @@ def row(family, data, hidden, blocks, dropout, batch, rate, epochs, bits) -> str
 
 
 def main() -> None:
-    columns = ["Family", "Data", "Batch", "Rate", "Images", "Parameters", "Multiply-adds an image", "Memory", "Time"]
+    columns = ["Family", "Data", "Batch", "Rate of Muon", "Images", "Parameters", "Multiply-adds an image", "Memory", "Time"]
     print("|", " | ".join([*columns, "Test bits/dim"]), "|")
     print("|---" * (len(columns) + 1) + "|")
     for recipe in RECIPES:
