@@ -71,7 +71,17 @@ def row(family, data, hidden, blocks, dropout, batch, rate, epochs, bits) -> str
 
 
 def main() -> None:
-    columns = ["Family", "Data", "Batch", "Rate of Muon", "Images", "Parameters", "Multiply-adds an image", "Memory", "Time"]
+    columns = [
+        "Family",
+        "Data",
+        "Batch",
+        "Rate of Muon",
+        "Images",
+        "Parameters",
+        "Multiply-adds an image",
+        "Memory",
+        "Time",
+    ]
     print("|", " | ".join([*columns, "Test bits/dim"]), "|")
     print("|---" * (len(columns) + 1) + "|")
     for recipe in RECIPES:

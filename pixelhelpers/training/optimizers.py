@@ -21,7 +21,7 @@ from ..errors import require
 from ..models.base import AutoregressiveModel
 
 OPTIMIZERS = ("adam", "muon")
-REST = 0.1  # the rate of what Adam updates beside Muon, as a share of Muon's
+REST = 0.3  # the rate of what Adam updates beside Muon, as a share of Muon's
 
 MakesOptimizer = Callable[[list[tuple[str, nn.Parameter]]], Optimizer]
 
