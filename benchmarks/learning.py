@@ -143,6 +143,7 @@ def train(plan: Plan) -> dict:
         scores_per_epoch=1 if plan.images == IMAGES_TO_CHOOSE else SCORES // epochs,
         folder=RUNS / plan.name,
         resume=True,
+        progress=False,
     )
     if history.interrupted:
         raise KeyboardInterrupt

@@ -92,9 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a model and write its weights and record")
     train.set_defaults(run=_train)
     which = {
-        "--model": {"choices": sorted(MODELS), "default": "pixelcnn"},
+        "--model": {"choices": sorted(MODELS), "help": "by default pixelcnn"},
         "--folder": {"required": True, "help": "where checkpoints and the record go"},
         "--resume": {"action": "store_true", "help": "go on from the folder's last checkpoint"},
+        "--from": {
+            "dest": "begin",
+            "metavar": "WEIGHTS",
+            "help": "begin with these: a folder, or the name of shipped ones",
+        },
     }
     _add(train, which, network=NETWORK, data=DATA, training=TRAINING)
 
@@ -123,23 +128,40 @@ def _load_weights(name: str) -> AutoregressiveModel:
     )
 
 
-def _train(options: argparse.Namespace) -> int:
-    images = data.load_images(options.data, options.root, fallback=False)
+def _build(options: argparse.Namespace, images: data.Images) -> AutoregressiveModel:
+    """The network to be trained: a new one, or that of given weights."""
     network = {name: value for name in ("hidden", "blocks", "dropout") if (value := getattr(options, name)) is not None}
-    if options.softmax:
+    if options.begin is not None:
+        given = [
+            f"--{name}" for name in ("model", "hidden", "blocks", "conditional", "softmax") if getattr(options, name)
+        ]
         require(
-            options.model == "attention",
-            f"--softmax was given with --model {options.model}: only attention has both heads.",
+            not given,
+            f"{', '.join(given)} was given with --from, but {options.begin} says what network it is: leave it out.",
         )
+        weights = _load_weights(options.begin)
+        model = type(weights)(**weights.settings | network)  # of another dropout, if one was given
+        model.load_state_dict(weights.state_dict())
+        model.card = weights.card
+        return model
+    kind = options.model or "pixelcnn"
+    if options.softmax:
+        require(kind == "attention", f"--softmax was given with --model {kind}: only attention has both heads.")
         network["components"] = None
     torch.manual_seed(options.seed)
-    model = MODELS[options.model](
+    return MODELS[kind](
         levels=images.levels,
         image_channels=images.train.shape[1],
         image_size=images.train.shape[-1],
         classes=len(images.classes) if options.conditional else None,
         **network,
     )
+
+
+def _train(options: argparse.Namespace) -> int:
+    images = data.load_images(options.data, options.root, fallback=False)
+    model = _build(options, images)
+    before, model.card = model.card, None
     augment = functools.partial(data.random_shift, most=options.shift) if options.shift else None
     given = {flag.strip("-").replace("-", "_") for flag in TRAINING} - {"shift"} | {"folder", "resume"}
     keywords = {name: value for name, value in vars(options).items() if name in given}
@@ -163,6 +185,8 @@ def _train(options: argparse.Namespace) -> int:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
         f"{options.device or hardware.default_device()}, PyTorch {torch.__version__}",
     }
+    if options.begin is not None:
+        card["begun_with"] = {"weights": options.begin, "card": before}
     write_atomically(best / "card.json", (json.dumps(card, indent=2) + "\n").encode())
     print(f"test: {test:.4f} bits/dim; weights and record are in {best}")
     return 0

@@ -702,6 +702,19 @@ def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
     assert picture.read_bytes()[1:4] == b"PNG"
 
 
+def test_training_goes_on_from_weights_with_a_new_schedule_and_a_record_of_both(tmp_path):
+    words = ["--data", "digits", "--epochs", 1, "--batch-size", 1000, "--device", "cpu"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert command("train", "--hidden", 8, "--blocks", 1, *words, "--folder", first) == 0
+    still = ["--optimizer", "adam", "--lr", 1e-9, "--dropout", 0.1]
+    assert command("train", "--from", first / "best", *still, *words, "--folder", second) == 0
+    cards = [json.loads((folder / "best" / "card.json").read_text()) for folder in (first, second)]
+    assert cards[1]["begun_with"] == {"weights": str(first / "best"), "card": cards[0]}
+    assert math.isclose(cards[1]["epochs"][0]["valid"], cards[0]["epochs"][0]["valid"], abs_tol=1e-4)
+    settings = ph.PixelCNN.from_pretrained(second / "best").settings
+    assert settings["hidden"] == 8 and settings["dropout"] == 0.1
+
+
 def test_the_command_line_draws_a_row_of_each_class(tmp_path):
     words = ["--data", "digits", "--model", "gated", "--conditional", "--hidden", 4, "--blocks", 1, "--epochs", 1]
     words += ["--batch-size", 1000, "--device", "cpu", "--folder", tmp_path / "run"]
@@ -734,6 +747,27 @@ def test_the_command_line_trains_attention_with_a_softmax(tmp_path):
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--shift", "28"], "most is 28"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--shift", "-1"], "most is -1"),
         (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--softmax"], "only attention"),
+        (
+            ["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--lr", "0.1"],
+            "a rate belongs to an optimizer",
+        ),
+        (
+            [
+                "train",
+                "--folder",
+                "x",
+                "--data",
+                "digits",
+                "--epochs",
+                "1",
+                "--from",
+                "pixelcnn-digits",
+                "--hidden",
+                "8",
+            ],
+            "--hidden was given with --from",
+        ),
+        (["train", "--folder", "x", "--data", "digits", "--epochs", "1", "--from", "gone"], "holds no config.json"),
         (["sample", "pixelcnn-digits", "--out", "x.png", "--device", "foo"], "device is 'foo'"),
         (["sample", "gated-digits", "--out", "x.png"], "label is missing"),
         (["sample", "gated-digits", "--out", "x.png", "--count", "5", "--label", "0", "1"], "count is 5 for 2 classes"),
