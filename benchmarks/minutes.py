@@ -51,8 +51,8 @@ def figure(result: dict):
     for axis, (title, network) in zip(axes, networks.items(), strict=True):
         drawn = ph.sample(network, DRAWN, seed=0, progress=False)
         axis.imshow(ph.image_grid(drawn, DRAWN).movedim(0, -1))
-        axis.set_ylabel(title, rotation=0, ha="right", va="center")
-        axis.set(xticks=[], yticks=[])
+        axis.set_title(title)
+        axis.axis("off")
     return fig
 
 

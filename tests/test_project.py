@@ -364,6 +364,19 @@ def test_readme_shows_the_table_of_the_benchmark(name, monkeypatch):
     assert begin + benchmark.table(record) + end in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_what_is_tried_first_is_what_was_measured(monkeypatch):
+    """The defaults of `fit` are the recipes that learned most in the first stage of the benchmark of learning."""
+    benchmark, record = benchmark_and_record("learning", monkeypatch)
+    for family, (kind, _) in benchmark.FAMILIES.items():
+        for recipe in kind.recipes:
+            assert benchmark.chosen(record, family, recipe.optimizer) == (recipe.batch_size, recipe.lr)
+        best = [
+            min(row["valid"] or math.inf for row in benchmark.rows_of(record, family=family, optimizer=recipe.optimizer))
+            for recipe in kind.recipes
+        ]
+        assert best[0] == min(best)
+
+
 def test_the_comparison_is_of_the_models_that_its_commands_train(monkeypatch):
     benchmark, record = benchmark_and_record("compare", monkeypatch)
     assert list(record["models"]) == list(benchmark.MODELS)
