@@ -6,6 +6,8 @@ References:
     Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, sections 2.1-2.2, https://arxiv.org/abs/1701.05517
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch import distributions as td
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 
 from .errors import require
 
+FAR = 1e30  # beyond any mean, and still a number: its gradient is 0
 ROWS = 1024  # values that are scored together: 1 MB of logits, which stays in a core's cache
 
 
@@ -47,7 +50,7 @@ class Categorical(td.Categorical):
 
     def pmf(self) -> Tensor:
         """Gives the probability of every level, `[..., levels]`, summing to 1."""
-        return self.probs
+        return self._param.softmax(-1)
 
 
 def categorical_log_prob(logits: Tensor, levels: Tensor) -> Tensor:
@@ -98,16 +101,20 @@ def _in_parts(*tensors: Tensor):
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
+@cache
 def _edges(levels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The edges of the levels' bins, `[levels + 1]`, and what rounding to `dtype` took from them.
 
     Two bins must share an edge to the last bit, or mass is lost between them; and the narrowest logistic is
     a thousand times steeper than 1, so an edge must be known a thousand times better than float32 holds it.
+    The lowest and the highest level own the tails, so the outermost edges are as good as infinite.
     """
     numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
-    exact = (torch.arange(levels + 1, dtype=torch.float64, device=numbers_on) - 0.5) * (2 / (levels - 1)) - 1
-    edge = exact.to(dtype)
-    return edge.to(device), (exact - edge).to(device, dtype)
+    with torch.inference_mode(False):  # kept for any use
+        exact = (torch.arange(levels + 1, dtype=torch.float64, device=numbers_on) - 0.5) * (2 / (levels - 1)) - 1
+        exact[0], exact[-1] = -FAR, FAR
+        edge = exact.to(dtype)
+        return edge.to(device), (exact - edge).to(device, dtype)
 
 
 class DiscretizedLogisticMixture(td.Distribution):
@@ -222,12 +229,13 @@ class DiscretizedLogisticMixture(td.Distribution):
         """Gives the probability of every level, `[..., levels]`, summing to 1; not for whole pixels of three."""
         self._refuse_pixels("pmf")
         weights, means, log_scales = (
-            t.flatten(0, -2) if t.dim() > 1 else t[None] for t in (self.logits.exp(), self.means, self.log_scales)
+            t if t.dim() == 2 else t.reshape(-1, t.shape[-1]) for t in (self.logits.exp(), self.means, self.log_scales)
         )
         rows = ROWS // 4 if means.is_cpu else max(1, len(means))  # `[rows, M, levels]` is to stay in the cache
         parts = zip(*(t.split(rows) for t in (weights, means, log_scales)), strict=True)
-        pmf = [(weight[:, None] @ self._bins(mean, log_scale))[:, 0] for weight, mean, log_scale in parts]
-        return torch.cat(pmf).view(*self.batch_shape, self.levels)
+        pmf = [torch.bmm(weight[:, None], self._bins(mean, log_scale)) for weight, mean, log_scale in parts]
+        pmf = pmf[0] if len(pmf) == 1 else torch.cat(pmf)
+        return pmf.view(*self.batch_shape, self.levels)
 
     @property
     def mean(self) -> Tensor:
@@ -310,15 +318,13 @@ class DiscretizedLogisticMixture(td.Distribution):
         # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)), and b - a is the same for all bins
         width = torch.log(-torch.expm1(-2 / (self.levels - 1) * sharpness))
         lowest, highest = value == 0, value == self.levels - 1
-        left = F.logsigmoid(above).masked_fill(highest, 0)
-        right = F.logsigmoid(-below).masked_fill(lowest, 0)
-        return left + right + width.masked_fill(lowest | highest, 0)
+        return F.logsigmoid(above) + F.logsigmoid(-below) + width.masked_fill(lowest | highest, 0)
 
     def _bins(self, means: Tensor, log_scales: Tensor) -> Tensor:
         """The mass that each component puts on every level, `[rows, M, levels]`."""
         sharpness = (-log_scales).exp()[..., None]
-        edge, rest = (table[1:-1] for table in self._edges)
+        edge, rest = self._edges
         z = (edge - means[..., None] + rest) * sharpness
-        bins = F.pad(z.sigmoid(), (0, 1), value=1.0) * F.pad((-z).sigmoid(), (1, 0), value=1.0)
-        bins[..., 1:-1] *= -torch.expm1(-2 / (self.levels - 1) * sharpness)
+        bins = z[..., 1:].sigmoid() * (-z[..., :-1]).sigmoid()
+        bins[..., 1:-1].mul_(-torch.expm1(-2 / (self.levels - 1) * sharpness))
         return bins

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import require
-from .stepping import ConvStep, Wavefront
+from .stepping import ConvStep, Front, Wavefront
 
 
 def channel_groups(features: int, image_channels: int) -> Tensor:
@@ -48,7 +48,7 @@ def group_sizes(features: int, image_channels: int) -> list[int]:
         >>> group_sizes(8, 3)
         [3, 3, 2]
     """
-    return channel_groups(features, image_channels).bincount().tolist()
+    return [features] if image_channels == 1 else channel_groups(features, image_channels).bincount().tolist()
 
 
 def _sides(kernel_size: int | tuple[int, int]) -> tuple[int, int]:
@@ -189,11 +189,12 @@ class MaskedConv2d(nn.Conv2d):
         """By how many columns a row must be ahead, for the row below to have all it looks at."""
         return self.ahead + 1
 
-    def stepper(self, wave: Wavefront) -> ConvStep:
+    def stepper(self, wave: Wavefront, bias: Tensor | bool = True) -> ConvStep:
         """Gives the layer's other way to run: `step(front, x)`, one front of pixels at a time.
 
         Arguments:
             wave: the fronts, of a lag of at least the layer's.
+            bias: whether to add the bias; or another one, `[out_channels]` or `[N, out_channels]`.
 
         Example:
             >>> layer, x = MaskedConv2d("B", 1, 8, 3), torch.randn(2, 1, 4, 6)
@@ -204,13 +205,40 @@ class MaskedConv2d(nn.Conv2d):
             True
         """
         alone = self.kernel_size == (1, 1) and self.mask_type == "B"  # it looks at nothing but the pixel itself
-        window = None if alone else (*self.padding, self.ahead)
+        window = None if alone else (*self.padding, self.ahead, False)
         groups = (group_sizes(features, self.image_channels) for features in (self.in_channels, self.out_channels))
-        return ConvStep(wave, self.live(self.weight * self.mask), self.bias, window, *groups)
+        if isinstance(bias, bool):
+            bias = self.bias if bias else None
+        return ConvStep(wave, self.live(self.weight) * self.live(self.mask), bias, window, *groups)
 
     def extra_repr(self) -> str:
         size = self.kernel_size[0] if len(set(self.kernel_size)) == 1 else self.kernel_size
         return f"{self.mask_type!r}, {self.in_channels}, {self.out_channels}, kernel_size={size}"
+
+
+class ReluStep:
+    """A ReLU and a 1x1 convolution of type B for one front, as few operations as can be.
+
+    A bias before a ReLU need not be added: relu(x + b) = max(x, -b) + b, and the last b changes the convolution's
+    own bias only. So a step takes features which lack a bias, and its result lacks one, too.
+
+    Arguments:
+        layer: the convolution.
+        wave: the fronts.
+        lacks: what the features lack, `[in_channels]`; None: nothing.
+    """
+
+    def __init__(self, layer: MaskedConv2d, wave: Wavefront, lacks: Tensor | None = None):
+        weight = (layer.weight * layer.mask).detach()
+        lacks = layer.bias.new_zeros(layer.in_channels) if lacks is None else lacks
+        inputs, outputs = (group_sizes(features, wave.channels) for features in (layer.in_channels, layer.out_channels))
+        self.floor = (-lacks).split(inputs)
+        self.lacks = layer.bias.detach() + weight[:, :, 0, 0] @ lacks  # what the result lacks
+        self.conv = ConvStep(wave, weight, None, None, inputs, outputs)
+
+    def __call__(self, front: Front, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """From features `[front.size, in]` to `[front.size, out]`, of the front's channel."""
+        return self.conv(front, torch.maximum(x, self.floor[front.channel]), onto)
 
 
 class DownShiftedConv2d(nn.Conv2d):
@@ -257,6 +285,29 @@ class DownShiftedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = self.kernel_size
         return super().forward(F.pad(x, (columns // 2, columns // 2, rows - 1, 0)))
+
+    @property
+    def ahead(self) -> int:
+        """How many columns to the right the kernel looks, in all its rows."""
+        return self.kernel_size[1] // 2
+
+    def stepper(self, wave: Wavefront, bias: Tensor | None = None, image_channels: int | None = None) -> ConvStep:
+        """Gives `step(front)`, which is `forward` for one front of pixels at a time, with stride 1.
+
+        The front must have been `put`, and the `ahead` fronts after it, whose pixels lie to the right.
+
+        Arguments:
+            wave: the fronts.
+            bias: what to add to the features in place of the layer's bias, `[out_channels]`, or `[N, out_channels]`.
+            image_channels: of an image that is to be shifted down by one row, and is `put` channel by channel;
+                None: nothing is shifted.
+        """
+        weight, bias, inputs = self.weight, self.bias if bias is None else bias, None
+        if image_channels is not None:  # a kernel of one row more, which is shut, sees the same
+            weight, inputs = F.pad(weight, (0, 0, 0, 1)), [1] * image_channels
+        return ConvStep(
+            wave, weight, bias, (weight.shape[2] - 1, self.ahead, self.ahead, image_channels is None), inputs
+        )
 
 
 class RowStep:
@@ -317,13 +368,18 @@ class DownRightShiftedConv2d(nn.Conv2d):
         rows, columns = self.kernel_size
         return super().forward(F.pad(x, (columns - 1, 0, rows - 1, 0)))
 
-    def stepper(self, wave: Wavefront) -> ConvStep:
+    def stepper(self, wave: Wavefront, bias: Tensor | None = None) -> ConvStep:
         """Gives `step(front, x)`, which is `forward` for one front of pixels at a time.
 
         With stride 2, `put` every pixel and ask only where the output has one.
+
+        Arguments:
+            wave: the fronts.
+            bias: what to add to the features in place of the layer's bias, `[out_channels]`, or `[N, out_channels]`.
         """
         rows, columns = self.kernel_size
-        return ConvStep(wave, self.weight, self.bias, (rows - 1, columns - 1, 0))
+        window = None if rows == columns == 1 else (rows - 1, columns - 1, 0, False)
+        return ConvStep(wave, self.weight, self.bias if bias is None else bias, window)
 
 
 class DownShiftedConvTranspose2d(nn.ConvTranspose2d):

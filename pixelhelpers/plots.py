@@ -215,6 +215,37 @@ def context(seen: Tensor, at: tuple[int, int], title: str = "", axis=None, misse
     return axis.figure
 
 
+def turn(time: Tensor, now: int, ahead: Sequence[int] = (), title: str = "", axis=None) -> Figure:
+    """Shows one turn of drawing an image: what is there, what is drawn now, and where layers work ahead of that.
+
+    Arguments:
+        time: int `[H, W]`, the turn of every pixel, e.g. `Wavefront.time`.
+        now: the turn.
+        ahead: by how many turns each layer is ahead, the deepest one last; a layer's number, from 0, stands in the
+            pixels that it computes in this turn.
+        title: text above it.
+        axis: where to draw; default: a new figure with a legend.
+
+    Example:
+        >>> time = torch.arange(12) + 4 * torch.arange(5)[:, None]
+        >>> figure = turn(time, now=14, ahead=[2, 1, 0])
+    """
+    names = ("drawn", "drawn in this turn", "later")
+    colours = (SKY, ORANGE, CONTEXT["later, unseen"])
+    if axis is None:
+        figure, axis = subplots(size=(0.3 * time.shape[1] + 0.4, 0.3 * time.shape[0] + 0.9))
+        patches = [mpl.patches.Patch(color=colour, label=name) for colour, name in zip(colours, names, strict=True)]
+        figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False)
+    kinds = 1 + (time - now).sign()
+    axis.imshow(kinds.numpy(), cmap=mpl.colors.ListedColormap(colours), vmin=0, vmax=2)
+    for layer, lead in enumerate(ahead):
+        for row, column in (time == now + lead).nonzero().tolist():
+            axis.text(column, row, str(layer), ha="center", va="center", fontsize=9)
+    _grid_lines(axis, *time.shape)
+    axis.set_title(title)
+    return axis.figure
+
+
 def context_legend(figure: Figure, columns: int = 4, out_of_reach: bool = False, leak: bool = True) -> None:
     """Says below a figure what the colours of `context` mean.
 

@@ -10,6 +10,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -198,13 +199,14 @@ def draw(
         pmf = pmf / pmf.sum(-1, keepdim=True)
     # A GPU sums in another order for each level: in float32 one without mass would, now and then, get some.
     least = torch.float32 if pmf.is_cpu else torch.float64
-    cdf = pmf.to(torch.promote_types(pmf.dtype, least)).cumsum(-1)
+    cdf = pmf.cumsum(-1, dtype=torch.promote_types(pmf.dtype, least))
     # Rounding may leave the total below 1 and u above it: just below the total is the last level with mass.
-    total = cdf[..., -1]
+    total = cdf[..., -1:]
     if total.is_cpu:
         _check_total(total)
-    uniform = uniform.to(cdf).minimum(total.nextafter(cdf.new_zeros(())))
-    return torch.searchsorted(cdf, uniform[..., None], right=True)[..., 0]
+    just_below = total * (1 - torch.finfo(cdf.dtype).eps / 2)  # the next number, whatever the total
+    uniform = uniform.to(cdf).unsqueeze(-1).minimum(just_below)
+    return torch.searchsorted(cdf, uniform, right=True).squeeze(-1)
 
 
 # -- what happens inside ------------------------------------------------------------------------------
@@ -212,14 +214,15 @@ def draw(
 
 def _check_total(total: Tensor) -> None:
     """Refuses probabilities that are no numbers or all zero. A GPU is not asked: that would stop it."""
-    if not (total > 0).all():
+    if not total.min().item() > 0:
         raise ValueError("the model gives probabilities that are NaN or all zero: nothing can be drawn from them.")
 
 
 def _check_weights(model: nn.Module) -> None:
     for name, value in model.named_parameters():
         require(
-            value.isfinite().all(), f"the weight {name!r} holds NaN or infinite numbers: load weights from before that."
+            value.abs().max() < math.inf,
+            f"the weight {name!r} holds NaN or infinite numbers: load weights from before that.",
         )
 
 
@@ -345,18 +348,15 @@ def _cached(job: _Job) -> Tensor:
     wave = job.model.fronts(len(job.x), job.x.shape[1:], like=next(job.model.parameters()))
     step = job.model.stepper(wave, job.label)
     x, uniform = wave.by_front(job.x), wave.by_front(job.uniform)
-    known = None if job.known is None else wave.by_front(job.known)
+    known = repeat(None) if job.known is None else wave.pieces(wave.by_front(job.known))
     settled = torch.zeros_like(x, dtype=torch.bool)
-    for front in wave:
-        at = (front.channel, front.pixels)
-        values = x[at]
-        drawn = job.draw(step.predict(front).pmf(), uniform[at].flatten()).view_as(values)
-        drawn = _keep(drawn, values, None if known is None else known[at])
-        values.copy_(drawn)
-        step.put(front, drawn.flatten())
+    for front, now, numbers, kept in zip(wave, wave.pieces(x), wave.pieces(uniform), known, strict=False):
+        drawn = _keep(job.draw(step.predict(front).pmf(), numbers), now, kept)
+        now.copy_(drawn)
+        step.put(front, drawn)
         job.bar.update(front.size)
         if job.report:
-            settled[at] = True
+            settled[front.channel, front.pixels] = True
             job.report(wave.by_image(x), wave.by_image(settled))
     return wave.by_image(x)
 

@@ -13,9 +13,16 @@ columns further on there. So no pixel of a front sees another, and all that they
 fronts. Drawing front after front gives the very same image as drawing pixel after pixel, in
 width + lag * (height - 1) turns instead of width * height. A model whose pixels see all earlier ones has
 lag = width: then a front is a single pixel, and this is raster order.
+
+In a model of two stacks the upper one looks to the right in its own row, too, so layers add up: when a pixel is
+drawn, its last layer must have got as far as that pixel, the layer before it one column further, and so on to the
+image itself. That is a pipeline: while a front is drawn, each layer works on a front further on, as many columns
+ahead as the layers after it look, and `lag` is the whole reach. The fronts are the same; a layer's time is later.
+Neighbouring fronts that a layer takes at once are a band: one product for all of them reads the weights once.
 """
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -47,7 +54,7 @@ class Front(NamedTuple):
     """One image channel of one pixel in each of several rows: the values that are computed together.
 
     Tensors that belong to a front have `size` = rows * count rows, row of pixels by row of pixels and in
-    it image by image.
+    it image by image. Those of a band, of several columns, hold one front after the other.
     """
 
     time: int  # column + lag * row, equal for all its pixels
@@ -56,6 +63,7 @@ class Front(NamedTuple):
     channel: int  # the image channel
     size: int  # rows * count
     pixels: slice  # where its pixels stand in `Wavefront.pixels`
+    columns: int = 1  # more in a band: this front and those after it, of the same rows
 
 
 class Fronts:
@@ -82,6 +90,12 @@ class Fronts:
         """
         return values.flatten(2)[:, :, self.pixels.to(values.device)].permute(1, 2, 0).contiguous()
 
+    def pieces(self, by_front: Tensor) -> list[Tensor]:
+        """Cuts what `by_front` gives into the values of front after front, each `[front.size]`, without a copy."""
+        sizes = [front.size for front in self if front.channel == 0]
+        by_channel = [channel.split(sizes) for channel in by_front.flatten(1)]
+        return [piece for of_pixels in zip(*by_channel, strict=True) for piece in of_pixels]
+
     def by_image(self, values: Tensor) -> Tensor:
         """Undoes `by_front`."""
         images = values.new_empty(self.count, self.channels, self.height * self.width)
@@ -95,7 +109,8 @@ class Wavefront(Fronts):
     Arguments:
         count: number of images.
         shape: (C, H, W) of an image.
-        lag: by how many columns a row must be ahead of the row below it, at least 1; `WHOLE_ROW`: by all.
+        lag: by how many columns a row must be ahead of the row below it, at least 1; `WHOLE_ROW`: by all. Where it
+            is more than a row has, a front is a single pixel, and at some times there is none.
         like: a tensor of the precision and on the device of the features.
 
     Example:
@@ -110,30 +125,43 @@ class Wavefront(Fronts):
 
     def __init__(self, count: int, shape: tuple[int, int, int], lag: int, like: Tensor):
         _, height, width = shape
-        self.lag = min(lag, width)
+        self.lag = width if lag == WHOLE_ROW else lag
         self.time = torch.arange(width) + self.lag * torch.arange(height)[:, None]
         super().__init__(count, shape, like, self.time.flatten().argsort(stable=True))
+        self.fronts: dict[
+            int, Front
+        ] = {}  # by time, of the first channel; where rows are short, not all times have one
+        begin = 0
+        for time in range(width + self.lag * (height - 1)):
+            first = max(0, -((width - 1 - time) // self.lag))
+            rows = min(height - 1, time // self.lag) - first + 1
+            if rows > 0:
+                self.fronts[time] = Front(time, first, rows, 0, rows * count, slice(begin, begin + rows))
+                begin += rows
 
     def column(self, front: Front) -> int:
         """The column of a front's topmost pixel."""
         return front.time - front.first * self.lag
 
     def at(self, row: int, column: int) -> Front:
-        """The front of this pixel's first channel, where a front is a single pixel (`WHOLE_ROW`)."""
-        number = row * self.width + column
-        return Front(number, row, 1, 0, self.count, slice(number, number + 1))
+        """The front of this pixel's first channel."""
+        return self.fronts[column + self.lag * row]
+
+    def bands(self, after: int, last: int) -> Iterator[Front]:
+        """The fronts of the first channel with after < time <= last, those of the same rows in one piece: a band."""
+        fronts = [self.fronts[time] for time in range(after + 1, last + 1) if time in self.fronts]
+        for _, band in groupby(fronts, key=lambda front: (front.first, front.rows)):
+            front, *others = band
+            yield front._replace(columns=1 + len(others)) if others else front
 
     def __len__(self) -> int:
-        return (self.width + self.lag * (self.height - 1)) * self.channels
+        return len(self.fronts) * self.channels
 
     def __iter__(self) -> Iterator[Front]:
-        begin = 0
-        for time in range(len(self) // self.channels):
-            first = max(0, -((self.width - 1 - time) // self.lag))
-            rows = min(self.height - 1, time // self.lag) - first + 1
-            for channel in range(self.channels):
-                yield Front(time, first, rows, channel, rows * self.count, slice(begin, begin + rows))
-            begin += rows
+        for front in self.fronts.values():
+            yield front
+            for channel in range(1, self.channels):
+                yield front._replace(channel=channel)
 
 
 class Past:
@@ -156,33 +184,43 @@ class Past:
         above: how many rows up the kernel looks.
         before: how many columns to the left.
         ahead: how many columns to the right, in the rows above.
+        level: whether it does so in the pixel's own row, too.
     """
 
-    def __init__(self, wave: Wavefront, groups: list[int], above: int, before: int, ahead: int):
+    def __init__(self, wave: Wavefront, groups: list[int], above: int, before: int, ahead: int, level: bool = False):
         self.above, self.before, self.groups, self.features = above, before, groups, sum(groups)
         self.begins = [sum(groups[:channel]) for channel in range(len(groups))]
         self.cell = (self.above + 1) * self.features
         self.line = (wave.width + before + ahead) * self.cell  # a row of cells of one image
         self.row = wave.count * self.line + wave.lag * self.cell  # the same of all images
         self.down = wave.count * self.line  # from a pixel of a front to the next one, a row below
-        # The last column's newest pixels lie to the right, if it does: the kernel is shut there.
-        self.reach = (before + 1 + ahead) * self.cell - (self.features if ahead else 0)
+        # The newest features of the last column belong to the pixel's own row: the kernel may be shut there.
+        self.reach = (before + 1 + ahead) * self.cell - (self.features if ahead and not level else 0)
         self.memory = wave.like.new_zeros((wave.height + self.above) * self.row)
 
-    def put(self, front: Front, x: Tensor) -> None:
-        """Stores the features `[front.size, features of front.channel]`."""
+    def own(self, front: Front) -> Tensor:
+        """Where the features of the front's channel belong, `[above + 1, front.columns, front.size, features]`."""
         own = front.first * self.down + (front.time + self.before) * self.cell + self.above * self.features
-        self.memory.as_strided(
-            (self.above + 1, front.size, self.groups[front.channel]),
-            (self.row - self.features, self.line, 1),
+        return self.memory.as_strided(
+            (self.above + 1, front.columns, front.size, self.groups[front.channel]),
+            (self.row - self.features, self.cell, self.line, 1),
             own + self.begins[front.channel],
-        ).copy_(x)
+        )
+
+    def put(self, front: Front, x: Tensor) -> None:
+        """Stores the features `[front.columns * front.size, features of front.channel]`."""
+        self.own(front).copy_(x if front.columns == 1 else x.view(front.columns, front.size, -1))
 
     def window(self, front: Front) -> Tensor:
-        """Gives the neighbourhoods, `[front.size, reach]`: by column, then by row, then by feature."""
-        return self.memory.as_strided(
-            (front.size, self.reach), (self.line, 1), front.first * self.down + front.time * self.cell
-        )
+        """Gives the neighbourhoods, `[front.columns * front.size, reach]`: by column, then by row, then by feature.
+
+        Those of a single front are read in place, those of a band are copied: they overlap.
+        """
+        begin = front.first * self.down + front.time * self.cell
+        if front.columns == 1:
+            return self.memory.as_strided((front.size, self.reach), (self.line, 1), begin)
+        columns = (front.columns, front.size, self.reach)
+        return self.memory.as_strided(columns, (self.cell, self.line, 1), begin).reshape(-1, self.reach)
 
 
 class ConvStep:
@@ -195,8 +233,9 @@ class ConvStep:
     Arguments:
         wave: the fronts.
         weight: `[out, in, rows, columns]`, without what is always masked.
-        bias: `[out]`.
-        window: how far it looks up, left, and right in the rows above; None: it sees the pixel itself only.
+        bias: `[out]`, or `[N, out]` where images have biases of their own; None: none.
+        window: how far it looks up, left, and right in the rows above, and whether it looks to the right in its
+            own row, too; None: it sees the pixel itself only.
         inputs: how many of its inputs belong to each image channel; None: all to one.
         outputs: how many of its outputs do.
     """
@@ -205,8 +244,8 @@ class ConvStep:
         self,
         wave: Wavefront,
         weight: Tensor,
-        bias: Tensor,
-        window: tuple[int, int, int] | None,
+        bias: Tensor | None,
+        window: tuple[int, int, int, bool] | None,
         inputs: list[int] | None = None,
         outputs: list[int] | None = None,
     ):
@@ -217,7 +256,10 @@ class ConvStep:
             self.past = Past(wave, inputs, *window)
             weight = weight[: self.past.reach]
         self.weight = [part.contiguous() for part in weight.split(outputs, 1)]
-        self.bias = bias.detach().split(outputs)
+        self.bias = None
+        if bias is not None:
+            bias = bias[0] if bias.dim() == 2 and len(bias) == 1 else bias  # a single image's own bias is that of all
+            self.bias = bias.detach().split(outputs, -1)
         if self.past is None:  # nothing but the pixel itself, up to the channel in question
             self.weight = [part[: sum(inputs[: c + 1])] for c, part in enumerate(self.weight)]
         self.now: list[Tensor] = []
@@ -229,23 +271,36 @@ class ConvStep:
         else:
             self.past.put(front, x)
 
-    def __call__(self, front: Front, x: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, front: Front, x: Tensor | None = None, onto: Tensor | None = None, into: Tensor | None = None
+    ) -> Tensor:
         """Computes `[front.size, outputs of front.channel]`.
 
         Arguments:
             front: the front.
             x: what `put` takes; None for a layer of type A, which gets it after it is drawn.
-            onto: features to add the result to, in place.
+            onto: features to add the result to: in place, or, where there is an `into`,
+            into: which memory to write the sum to.
         """
-        if x is not None:
-            self.put(front, x)
+        channel = front.channel
         if self.past is not None:
-            seen = self.past.window(front)
+            if x is not None:
+                self.past.put(front, x)
+            x = self.past.window(front)
+        elif len(self.weight) > 1:
+            if x is not None:
+                self.put(front, x)
+            x = self.now[0] if len(self.now) == 1 else torch.cat(self.now, 1)
+        weight = self.weight[channel]
+        if onto is None:
+            y = torch.mm(x, weight)
         else:
-            seen = self.now[0] if len(self.now) == 1 else torch.cat(self.now, 1)
-        weight, bias = self.weight[front.channel], self.bias[front.channel]
-        # Quicker than `torch.addmm(bias, seen, weight)`, which first copies the bias into every line.
-        return (torch.mm(seen, weight) if onto is None else onto.addmm_(seen, weight)).add_(bias)
+            y = onto.addmm_(x, weight) if into is None else torch.addmm(onto, x, weight, out=into)
+        if self.bias is None:
+            return y
+        bias = self.bias[channel]  # quicker than `torch.addmm(bias, x, weight)`, which first copies it into every line
+        (y if bias.dim() == 1 else y.view(-1, *bias.shape)).add_(bias)
+        return y
 
 
 class PixelStep:
@@ -270,8 +325,7 @@ class PixelStep:
 class DrawnRows:
     """The row of pixels that is being drawn and the one above it, for models that shift the image before they look.
 
-    Both hold the scaled image and one more channel of ones; where nothing has been drawn, or lies beyond the
-    edge, all channels are zero.
+    Both hold the scaled image and one more channel of ones; beyond the edge, all channels are zero.
 
     Arguments:
         wave: the fronts, of one pixel each.
@@ -279,31 +333,33 @@ class DrawnRows:
 
     def __init__(self, wave: Wavefront):
         self.wave = wave
-        self.blank = wave.like.new_zeros(wave.count, wave.channels + 1, 1, wave.width)
-        self.above, self.row = self.blank.clone(), self.blank.clone()
+        self.fresh = wave.like.new_zeros(wave.width, wave.count, wave.channels + 1)
+        self.fresh[..., -1] = 1
+        self.row = torch.cat((torch.zeros_like(self.fresh[:1]), torch.zeros_like(self.fresh)))  # from column -1 on
+        self.pixels = self.row.unbind(0)
+        self.places = [channel.unsqueeze(2).unbind(0) for channel in self.row[..., :-1].unbind(2)]
+        self.rows_above = torch.zeros_like(self.fresh)
+        self.above = self.rows_above.permute(1, 2, 0).unsqueeze(2)  # [N, C + 1, 1, W]
 
     def enter(self, front: Front) -> bool:
         """Moves on to the front's row, if the front is its first one; says whether. `above` is then the row before."""
         if front.channel or self.wave.column(front):
             return False
-        if front.first:
-            self.above.copy_(self.row)
-        self.row.copy_(self.blank)
-        self.row[:, -1] = 1
+        self.rows_above.copy_(self.row[1:])
+        self.row[1:].copy_(self.fresh)
         return True
 
     def left(self, front: Front) -> Tensor:
         """Gives the pixel to the left of the front's, `[N, C + 1]`."""
-        column = self.wave.column(front)
-        return self.row[:, :, 0, column - 1] if column else self.blank[:, :, 0, 0]
+        return self.pixels[self.wave.column(front)]
 
     def pixel(self, front: Front) -> Tensor:
         """Gives the front's pixel without the ones, `[N, C]`."""
-        return self.row[:, :-1, 0, self.wave.column(front)]
+        return self.pixels[self.wave.column(front) + 1][:, :-1]
 
     def put(self, front: Front, values: Tensor) -> None:
         """Stores what the front's values became, scaled, `[N, 1]`."""
-        self.row[:, front.channel, 0, self.wave.column(front)] = values[:, 0]
+        self.places[front.channel][self.wave.column(front) + 1].copy_(values)
 
 
 def by_column(row: Tensor) -> Tensor:

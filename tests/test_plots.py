@@ -1,4 +1,4 @@
-"""What is painted live is what `sample` paints, in as many pictures as asked for, each with its text."""
+"""What is painted live is what `sample` paints, in as many pictures as asked for; a turn shows what it says."""
 
 import base64
 import io
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import pixelhelpers as ph
+from pixelhelpers.stepping import Wavefront
 from tests.register import MODELS, small
 
 
@@ -45,3 +46,15 @@ def test_outside_a_notebook_nothing_is_shown(capsys):
     model = small(ph.PixelCNN, image_size=5)
     painted = ph.plots.paint_live(model, 2, "two", seed=1)
     assert capsys.readouterr() == ("", "") and torch.equal(painted, ph.sample(model, 2, seed=1, progress=False))
+
+
+def test_a_turn_shows_what_is_drawn_and_where_each_layer_works():
+    wave = Wavefront(1, (1, 4, 12), lag=5, like=torch.zeros(()))
+    figure = ph.plots.turn(wave.time, now=11, ahead=[3, 1, 0])
+    (axis,) = figure.axes
+    shown = torch.from_numpy(np.asarray(axis.images[0].get_array()))
+    assert torch.equal(shown == 0, wave.time < 11) and torch.equal(shown == 1, wave.time == 11)
+    numbers = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in axis.texts}
+    expected = {(row, 11 + lead - 5 * row): str(layer) for layer, lead in enumerate([3, 1, 0]) for row in range(4)}
+    assert numbers == {(row, column): layer for (row, column), layer in expected.items() if 0 <= column < 12}
+    assert ph.plots.png(figure)[1:4] == b"PNG"

@@ -371,7 +371,9 @@ def test_what_is_tried_first_is_what_was_measured(monkeypatch):
         for recipe in kind.recipes:
             assert benchmark.chosen(record, family, recipe.optimizer) == (recipe.batch_size, recipe.lr)
         best = [
-            min(row["valid"] or math.inf for row in benchmark.rows_of(record, family=family, optimizer=recipe.optimizer))
+            min(
+                row["valid"] or math.inf for row in benchmark.rows_of(record, family=family, optimizer=recipe.optimizer)
+            )
             for recipe in kind.recipes
         ]
         assert best[0] == min(best)

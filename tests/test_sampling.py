@@ -56,6 +56,18 @@ def test_draw_never_takes_a_level_without_mass():
     assert drawn == {1, 3}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_number_beyond_the_total_takes_the_last_level_with_mass(dtype):
+    """The number is moved to the next one below the total; further down, the last level might be passed over."""
+    generator = torch.Generator().manual_seed(0)
+    start = (torch.rand(2000, dtype=torch.float64, generator=generator) * 0.4 + 0.59).to(dtype)
+    start[:2] = torch.tensor([0.5, 1.0]).to(dtype)
+    step = start.nextafter(torch.full_like(start, 2)) - start  # a last level as small as can be
+    pmf = torch.stack((start, torch.zeros_like(step), step, torch.zeros_like(step)), 1)
+    beyond = torch.full((2000,), 3.0, dtype=torch.float64)
+    assert (pmf.cumsum(1)[:, 2] > start).all() and (draw(pmf, beyond) == 2).all()
+
+
 def test_frequencies_match_probabilities():
     pmf = torch.tensor([0.1, 0.0, 0.2, 0.3, 0.4])
     u = torch.rand(40_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -165,7 +177,7 @@ def test_all_methods_complete_alike(kind):
 
 
 @RASTER
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (20, 17)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (20, 17), (3, 40)])
 def test_any_size_can_be_drawn(kind, shape):
     model = small(kind, size=6)
     assert torch.equal(sample(model, 2, shape=shape, seed=0), sample(model, 2, shape=shape, seed=0, method="cropped"))

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import pixelhelpers as ph
+from pixelhelpers.layers import DownShiftedConv2d, ReluStep, group_sizes, shift_down
+from pixelhelpers.models import gated
 from pixelhelpers.stepping import Wavefront
-from tests.register import step_through
+from tests.register import small, step_through
 
 
 def fronts(count, shape, lag):
@@ -22,6 +24,24 @@ def test_every_value_belongs_to_one_front(shape, lag):
     pieces = torch.cat([by_front[front.channel, front.pixels].flatten() for front in wave])
     assert pieces.sort().values.tolist() == values.flatten().tolist()
     assert len(wave) == len(list(wave)) and sum(front.size for front in wave) == values.numel()
+    cut = wave.pieces(by_front)
+    assert [piece.tolist() for piece in cut] == [by_front[f.channel, f.pixels].flatten().tolist() for f in wave]
+    assert all(piece.data_ptr() >= by_front.data_ptr() for piece in cut)  # views: what is drawn is written there
+
+
+@pytest.mark.parametrize("lag", [2, 5, 12])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 6, 4), (1, 5, 30)])
+def test_bands_are_neighbouring_fronts_of_the_same_rows(shape, lag):
+    wave = fronts(2, shape, lag)
+    alone = {front.time: front for front in wave if front.channel == 0}
+    times, most = [], 0
+    for after in range(-4, int(wave.time.max()) + 4, 3):
+        for band in wave.bands(after, after + 3):
+            members = [alone[band.time + column] for column in range(band.columns)]
+            assert {(front.first, front.rows) for front in members} == {(band.first, band.rows)}
+            assert members[0] == band._replace(columns=1) and after < members[0].time
+            times, most = times + [front.time for front in members], max(most, band.columns)
+    assert times == sorted(alone) and (most == 3 or shape[2] < 6)
 
 
 @pytest.mark.parametrize("lag", [1, 3, 4])
@@ -56,6 +76,71 @@ def test_a_lag_that_is_too_small_is_noticed(monkeypatch):
     monkeypatch.setattr(ph.PixelCNN, "lag", model.lag - 1)
     stepped, whole = step_through(model, images)
     assert (stepped - whole).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_rows_of_two_stacks_wait_as_long_as_they_must_and_no_longer(blocks, monkeypatch):
+    torch.manual_seed(0)
+    model = ph.GatedPixelCNN(levels=5, hidden=12, blocks=blocks).double().eval()
+    images = torch.randint(0, 5, (2, 1, 4, 30), dtype=torch.uint8)
+    seen = ph.receptive_field(model, at=(3, 9), shape=(1, 4, 30))
+    reach = int(seen[2].nonzero().max()) - 9
+    assert model.lag == reach + gated.AT_ONCE
+    assert len(model.fronts(2, (1, 4, 30), like=images)) == 30 + 3 * model.lag < 4 * 30
+    stepped, whole = step_through(model, images)
+    assert (stepped - whole).abs().max() < 1e-12
+    monkeypatch.setattr(ph.GatedPixelCNN, "lag", model.lag - 1)
+    stepped, whole = step_through(model, images)
+    assert (stepped - whole).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1), (3, 4), (4, 33)])
+def test_however_many_fronts_a_stack_takes_at_once_it_sees_the_same(shape, at_once, monkeypatch):
+    model = small(ph.GatedPixelCNN, image_channels=3, classes=3, blocks=2)
+    monkeypatch.setattr(gated, "AT_ONCE", at_once)
+    stepped, whole = step_through(model, torch.randint(0, 5, (3, 3, *shape)), torch.tensor([2, 0, 1]))
+    assert (stepped - whole).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("kernel_size", [(1, 1), (2, 3), (3, 7), (2, 1)])
+def test_a_layer_that_looks_to_the_right_steps_behind_what_it_is_given(kernel_size, at_once, shifted):
+    torch.manual_seed(0)
+    layer, x = DownShiftedConv2d(2, 7, kernel_size).double(), torch.randn(3, 2, 4, 17, dtype=torch.float64)
+    wave = Wavefront(3, (2, 4, 17), layer.ahead + at_once, like=x)
+    step = layer.stepper(wave, image_channels=2 if shifted else None)
+    expected = layer(shift_down(x) if shifted else x)
+    inputs, outputs = (y.flatten(2)[..., wave.pixels].permute(2, 0, 1) for y in (x, expected))  # [H * W, N, features]
+    after = -1 - layer.ahead
+    for time in range(after + at_once, int(wave.time.max()) + at_once, at_once):
+        for front in wave.bands(after + layer.ahead, time + layer.ahead):
+            pixels = slice(front.pixels.start, front.pixels.start + front.columns * front.rows)
+            new = inputs[pixels].flatten(0, 1)
+            for channel, features in enumerate(new.split(1, 1) if shifted else [new]):
+                step.put(front._replace(channel=channel), features)
+        for band in wave.bands(after, time):
+            pixels = slice(band.pixels.start, band.pixels.start + band.columns * band.rows)
+            assert torch.allclose(step(band), outputs[pixels].flatten(0, 1), atol=1e-12)
+        after = time
+    assert after >= int(wave.time.max())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_relu_and_a_convolution_need_no_bias_before(channels):
+    torch.manual_seed(0)
+    layer = ph.MaskedConv2d("B", 6, 7, 1, channels).double()
+    x, lacks = torch.randn(4, 6, 2, 3, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    wave = Wavefront(4, (channels, 2, 3), 2, like=x)
+    step = ReluStep(layer, wave, lacks)
+    expected = layer((x + lacks[:, None, None]).relu()).flatten(2)[..., wave.pixels].permute(2, 0, 1)
+    inputs = x.flatten(2)[..., wave.pixels].permute(2, 0, 1)
+    of_inputs, of_outputs = (group_sizes(features, channels) for features in (6, 7))
+    for front in wave:
+        y = step(front, inputs[front.pixels].flatten(0, 1).split(of_inputs, 1)[front.channel])
+        wanted = (expected[front.pixels].flatten(0, 1) - step.lacks).split(of_outputs, 1)[front.channel]
+        assert torch.allclose(y, wanted, atol=1e-12) and step.lacks.abs().min() > 1e-6
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -134,7 +134,7 @@ class CausalAttention(nn.Module):
 class AttentionStep:
     """`CausalAttention.forward` for one pixel after the other, with the keys and values of all earlier ones kept.
 
-    Call it with the next pixel's features, then `put` these and the pixel itself once it is drawn.
+    Call it with the next pixel's query, then `put` its key and value once it is drawn.
 
     Arguments:
         layer: the attention layer.
@@ -142,30 +142,27 @@ class AttentionStep:
     """
 
     def __init__(self, layer: CausalAttention, wave: Wavefront):
-        self.query, self.key_value = PixelStep(layer.query), PixelStep(layer.key_value)
         self.count, self.heads, self.places = wave.count, layer.heads, 1
         size, places = layer.query.out_channels // layer.heads, wave.height * wave.width
-        # Kept in the factors' own layouts: what is added each time is a column of the one and a row of the other.
-        self.keys = wave.like.new_empty(wave.count * layer.heads, size, places)
-        self.values = wave.like.new_empty(wave.count * layer.heads, places, size)
-        key, value = layer.start.detach().view(2, layer.heads, size).repeat(1, wave.count, 1)
-        self.keys[:, :, 0], self.values[:, 0] = key / math.sqrt(size), value
+        self.scale = 1 / math.sqrt(size)
+        both = wave.like.new_empty(2, wave.count, layer.heads, places, size)  # keys and values
+        self.keys, self.values = both.flatten(1, 2)
+        self.by_place = both.permute(3, 1, 0, 2, 4).unbind(0)  # [N, key or value, head, feature]
+        self.by_place[0].copy_(layer.start.detach().view(2, layer.heads, size))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """From features `[N, features]` to `[N, hidden]`."""
-        query = self.query(x).view(self.count * self.heads, 1, -1)
-        weights = torch.bmm(query, self.keys[:, :, : self.places]).softmax(-1)
-        return torch.bmm(weights, self.values[:, : self.places]).view(self.count, -1)
+    def __call__(self, query: Tensor) -> Tensor:
+        """From and to `[N, hidden]`."""
+        query = query.reshape(self.count * self.heads, 1, -1)
+        keys, values = self.keys[:, : self.places], self.values[:, : self.places]
+        products = torch.bmm(query, keys.transpose(1, 2))
+        return torch.bmm(products.mul_(self.scale).softmax(-1), values).view(self.count, -1)
 
-    def put(self, x: Tensor, image: Tensor) -> None:
-        """Adds a drawn pixel: its features `[N, features]` and itself, `[N, extra]`."""
-        if self.places == self.values.shape[1]:
-            return  # the last pixel: none comes after it
-        both = self.key_value(torch.cat((x, image), 1)).view(self.count, 2, self.heads, -1)
-        key, value = both.unbind(1)
-        self.keys[:, :, self.places] = key.flatten(0, 1) / math.sqrt(key.shape[-1])
-        self.values[:, self.places] = value.flatten(0, 1)
-        self.places += 1
+    def put(self, key_value: Tensor) -> None:
+        """Adds a drawn pixel's key and value, `[N, 2 * hidden]`."""
+        if self.places < len(self.by_place):  # none comes after the last one
+            place = self.by_place[self.places]
+            place.copy_(key_value.view(place.shape))
+            self.places += 1
 
 
 class SnailBlock(nn.Module):
@@ -206,23 +203,41 @@ class SnailBlock(nn.Module):
 
 
 class SnailBlockStep:
-    """`SnailBlock.forward` for one pixel, in two parts: before it is drawn, and after."""
+    """`SnailBlock.forward` for one pixel, in two parts: before it is drawn, and after.
 
-    def __init__(self, block: SnailBlock, wave: Wavefront, label: Tensor | None):
-        self.block = block
+    Query, key, value and the merging block's first convolution are all made from the same features, by one product;
+    what they get from a pixel's place is computed once, and what keys and values get from the pixel itself is added
+    once it is drawn.
+    """
+
+    def __init__(self, block: SnailBlock, wave: Wavefront, label: Tensor | None, place: Tensor):
         self.look = [ResidualPixelStep(part, wave, label) for part in block.look]
         self.attention, self.merge = AttentionStep(block.attention, wave), ResidualPixelStep(block.merge, wave, label)
         self.link = PixelStep(block.merge.links[0])
-        self.content: Tensor | None = None  # what attention reads of the pixel that is being drawn
+        layers = (block.attention.query, block.attention.key_value, block.merge.look)
+        self.sizes = [layer.out_channels for layer in layers]
+        query, key_value, look = (layer.weight.detach()[:, :, 0, 0].T for layer in layers)  # [in, out]
+        features, places = len(look), place.shape[1]
+        query, query_of_place = query.split([features, places])
+        key_value, key_value_of_place, self.image = key_value.split(
+            [features, places, len(key_value) - features - places]
+        )
+        self.weight = torch.cat((query, key_value, look), 1)
+        of_place = torch.cat((query_of_place, key_value_of_place, look.new_zeros(places, self.sizes[-1])), 1)
+        bias = torch.cat([layer.bias.detach() for layer in layers])
+        self.bias = (place @ of_place + bias).unbind(0)  # of every pixel
+        self.key_value: Tensor | None = None  # of the pixel that is being drawn, as far as they are known
 
-    def __call__(self, front: Front, x: Tensor, place: Tensor) -> Tensor:
+    def __call__(self, front: Front, x: Tensor) -> Tensor:
         for look in self.look:
             x = look(front, x)
-        self.content = self.block.content(x, place)
-        return self.merge(front, x, self.link(concat_elu(self.attention(self.content))))
+        made = torch.addmm(self.bias[front.time], concat_elu(x), self.weight)
+        query, self.key_value, h = made.split(self.sizes, 1)
+        h = self.link.onto(h, concat_elu(self.attention(query)))
+        return self.merge.gated(front, x, h)
 
     def put(self, image: Tensor) -> None:
-        self.attention.put(self.content, image)
+        self.attention.put(torch.addmm(self.key_value, image, self.image))
 
 
 class PixelSNAIL(AutoregressiveModel):
@@ -313,23 +328,23 @@ class SnailStep(Stepper):
         super().__init__(model, wave)
         self.pixels = Wavefront(wave.count, (1, wave.height, wave.width), WHOLE_ROW, wave.like)
         self.above, self.beside = RowStep(model.above), model.beside.stepper(self.pixels)
-        self.blocks = [SnailBlockStep(block, self.pixels, label) for block in model.blocks]
+        place = positions(wave.height, wave.width, wave.like)[0].flatten(1).T  # [H * W, features]
+        self.blocks = [SnailBlockStep(block, self.pixels, label, place) for block in model.blocks]
         self.earlier = None if model.earlier is None else model.earlier.stepper(wave)
         self.head = model.head.stepper(wave)
-        self.place = positions(wave.height, wave.width, wave.like)[0].flatten(1).T.contiguous()  # [H * W, features]
         self.rows = DrawnRows(wave)
-        self.from_above: Tensor | None = None  # what the rows above give each pixel, [column, image, feature]
+        self.from_above: tuple[Tensor, ...] = ()  # what the rows above give each pixel, by column [N, hidden]
         self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
     def predict(self, front: Front) -> Conditionals:
         if self.rows.enter(front):
-            self.from_above = by_column(self.above(self.rows.above))
+            self.from_above = by_column(self.above(self.rows.above)).unbind(0)
         if front.channel == 0:
             column = self.wave.column(front)
             pixel = self.pixels.at(front.first, column)
             h = self.beside(pixel, self.rows.left(front), onto=self.from_above[column])
             for block in self.blocks:
-                h = block(pixel, h, self.place[pixel.time][None])
+                h = block(pixel, h)
             self.features = h
         if self.earlier is None:
             return self.head(front, self.features)

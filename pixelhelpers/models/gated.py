@@ -10,14 +10,19 @@ References:
     PixelCNN Decoders", 2016, sections 2.1-2.4 and figure 2, https://arxiv.org/abs/1606.05328
 """
 
+from collections import deque
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from ..errors import require
-from ..layers import DownShiftedConv2d, MaskedConv2d, RowStep, shift_down
-from ..stepping import DrawnRows, Front, Wavefront
+from ..layers import DownShiftedConv2d, MaskedConv2d, group_sizes, shift_down
+from ..stepping import ConvStep, Front, Wavefront
 from .base import AutoregressiveModel, Stepper
 from .heads import Conditionals, SoftmaxHead
+
+AT_ONCE = 5  # fronts that the vertical stack takes at a time: more make rows wait for longer
 
 
 def gate(x: Tensor, image_channels: int = 1) -> Tensor:
@@ -40,6 +45,12 @@ def gate(x: Tensor, image_channels: int = 1) -> Tensor:
     halves = x.chunk(2 * image_channels, 1)  # not one view with five axes: its gradient loses the memory layout
     gated = [value.tanh() * strength.sigmoid() for value, strength in zip(halves[::2], halves[1::2], strict=True)]
     return gated[0] if image_channels == 1 else torch.cat(gated, 1)
+
+
+def _gate(x: Tensor) -> Tensor:
+    """`gate` of single pixels and one image channel, from `[N, 2 * features]`, in place."""
+    value, strength = x.chunk(2, 1)
+    return value.tanh_().mul_(strength.sigmoid_())
 
 
 class GatedBlock(nn.Module):
@@ -101,31 +112,77 @@ class GatedBlock(nn.Module):
         return gate(v), link
 
 
-class GatedBlockStep:
-    """`GatedBlock.forward` in two parts: `row` once per row for one stack, then `pixel` for the other.
+class VerticalStep:
+    """The vertical half of `GatedBlock.forward`, for bands.
 
     Arguments:
         block: the block.
-        wave: the fronts, of one pixel each.
+        wave: the fronts.
         label: classes `[N]`, for a block with classes.
+        lacks: what the horizontal features lack when they come to the block, `[hidden]`: the link makes up for it.
     """
 
-    def __init__(self, block: GatedBlock, wave: Wavefront, label: Tensor | None):
-        self.block, self.wave, self.label = block, wave, label
-        self.down, self.across, self.out = RowStep(block.down), block.across.stepper(wave), block.out.stepper(wave)
-        self.link: Tensor | None = None  # of the row, [channel, column, image, feature]
+    def __init__(self, block: GatedBlock, wave: Wavefront, label: Tensor | None, lacks: Tensor):
+        across = (block.across.weight * block.across.mask)[:, :, 0].sum(2)  # of a pixel and the one to its left
+        to_v, to_h = block.down.bias, block.link.bias + block.across.bias + across @ lacks
+        if label is not None:  # what a class adds goes into the biases; but the link is not told of what v gets
+            of_v, of_h = block.class_bias(label).chunk(2, 1)
+            to_v, to_h = to_v + of_v, to_h + of_h - of_v @ block.link.weight[:, :, 0, 0].T
+        self.down, self.link = block.down.stepper(wave, to_v), ConvStep(wave, block.link.weight, to_h, None)
+        self.links: deque[Tensor] = deque()  # of the fronts that are still to be drawn
 
-    def row(self, v: Tensor) -> Tensor:
-        """From and to `[N, hidden, 1, W]`."""
-        v, link = self.block.told(self.down(v), self.label)
-        self.link = link[:, :, 0].unflatten(1, (self.wave.channels, -1)).permute(1, 3, 0, 2).contiguous()
-        return v
+    def __call__(self, band: Front) -> Tensor:
+        v = self.down(band)
+        self.links.extend(self.link(band, v).split(band.size))
+        return _gate(v)
 
-    def pixel(self, front: Front, h: Tensor) -> Tensor:
-        """From and to the features `[N, of the front's channel]`, in place."""
-        h_and_link = self.across(front, h, onto=self.link[front.channel, self.wave.column(front)])
-        value, strength = h_and_link.chunk(2, 1)  # and their gate, in place
-        return self.out(front, value.tanh_() * strength.sigmoid_(), onto=h)
+
+class HorizontalStep:
+    """The horizontal half of `GatedBlock.forward`, of all blocks, for one front.
+
+    Its layers look one pixel to the left. So of each row they need the two newest pixels: these stand side by
+    side, and change places when the next one comes. The last bias of each block is not added, see `lacks`.
+
+    Arguments:
+        blocks: the blocks.
+        wave: the fronts.
+        lacks: what the features lack when they come to each block, and after the last one, `[blocks + 1, hidden]`.
+    """
+
+    def __init__(self, blocks: Sequence[GatedBlock], wave: Wavefront, lacks: Tensor):
+        layer = blocks[0].across
+        self.wave, self.inputs = wave, group_sizes(layer.in_channels, wave.channels)
+        self.outputs = group_sizes(layer.out_channels, wave.channels)
+        weights = (block.across.live(block.across.weight * block.across.mask).detach() for block in blocks)
+        weights = [weight[:, :, 0].permute(2, 1, 0).flatten(0, 1) for weight in weights]  # (column, input), output
+        self.across = [[part.contiguous() for part in weight.split(self.outputs, 1)] for weight in weights]
+        self.out = [block.out.stepper(wave, bias=False) for block in blocks]
+        # [before each block and after the last, row and image, older and newer, feature]; to the left of a row all
+        # features are zero
+        self.newest = (-lacks)[:, None, None].repeat(1, wave.height * wave.count, 2, 1)
+        self.rows = (-1, -1)  # the first row of the front, and how many
+
+    def __call__(self, front: Front, h: Tensor, links: list[Tensor]) -> Tensor:
+        """From and to the features `[front.size, of the front's channel]`."""
+        if front.channel == 0:
+            self._move_on(front)
+        h = self.own[0][front.channel].copy_(h)
+        for window, across, link, out, own in zip(
+            self.windows, self.across, links, self.out, self.own[1:], strict=True
+        ):
+            link = link if self.wave.channels == 1 else link.split(self.outputs, 1)[front.channel]
+            h_and_link = link.addmm_(window, across[front.channel])
+            h = out(front, _gate(h_and_link), onto=h, into=own[front.channel])
+        return h
+
+    def _move_on(self, front: Front) -> None:
+        if (front.first, front.rows) != self.rows:
+            self.rows, begin = (front.first, front.rows), front.first * self.wave.count
+            newest = self.newest[:, begin : begin + front.size]
+            self.older, self.newer = newest.unbind(2)
+            self.windows = newest[:-1].flatten(2).unbind(0)
+            self.own = [own.split(self.inputs, 1) for own in self.newer.unbind(0)]
+        self.older.copy_(self.newer)
 
 
 class GatedPixelCNN(AutoregressiveModel):
@@ -193,30 +250,54 @@ class GatedPixelCNN(AutoregressiveModel):
     def pixel_layers(self) -> list[nn.Module]:
         return [self.above, self.beside, self.head[-1]]
 
+    @property
+    def lag(self) -> int:
+        """By how many columns a row must be ahead of the row below: what the vertical stack sees and takes at once."""
+        return self.above.ahead + sum(block.down.ahead for block in self.blocks) + AT_ONCE
+
     def stepper(self, wave: Wavefront, label: Tensor | None = None) -> "GatedStep":
         return GatedStep(self, wave, label)
 
 
 class GatedStep(Stepper):
-    """`GatedPixelCNN.forward` for one pixel: the vertical stack when a row begins, then the horizontal one."""
+    """`GatedPixelCNN.forward` for one front: the vertical stack, which works ahead, then the horizontal one.
+
+    A vertical layer looks to the right, in its own row too. So when a front is drawn, the last layer has got as
+    far as that front, the layer before it as many columns further as the last one looks, and so on to the stem.
+    The rows above are far enough ahead for that: this is what `lag` counts. The stack takes a few fronts at once:
+    most of the time of a single picture goes into reading the weights, and then they are read less often.
+    """
 
     def __init__(self, model: GatedPixelCNN, wave: Wavefront, label: Tensor | None):
         super().__init__(model, wave)
-        self.above, self.beside = RowStep(model.above), model.beside.stepper(wave)
-        self.blocks = [GatedBlockStep(block, wave, label) for block in model.blocks]
-        self.head, self.rows = model.head.stepper(wave), DrawnRows(wave)
+        self.above = model.above.stepper(wave, image_channels=wave.channels)
+        biases = torch.stack([block.out.bias.detach() for block in model.blocks])
+        lacks = torch.cat((torch.zeros_like(biases[:1]), biases)).cumsum(0)
+        self.beside, self.head = model.beside.stepper(wave), model.head.stepper(wave, lacks[-1])
+        self.vertical = [VerticalStep(block, wave, label, lacks[number]) for number, block in enumerate(model.blocks)]
+        self.horizontal = HorizontalStep(model.blocks, wave, lacks)
+        reach = [block.down.ahead for block in model.blocks]
+        self.leads = [sum(reach[number:]) for number in range(len(reach) + 1)]  # of the stem, then of each block
+        self.time = -1 - self.leads[0]  # as far as the front of this time the last layer has got
+        self.links: list[Tensor] = []  # of the front, block by block
 
     def predict(self, front: Front) -> Conditionals:
-        if self.rows.enter(front):
-            v = self.above(self.rows.above[:, :-1])  # without the ones
-            for block in self.blocks:
-                v = block.row(v)
-        h = self.beside(front)
-        for block in self.blocks:
-            h = block.pixel(front, h)
-        return self.head(front, h)
+        if front.time > self.time:
+            self._look_up(front.time + AT_ONCE - 1)
+        if front.channel == 0:
+            self.links = [layer.links.popleft() for layer in self.vertical]
+        return self.head(front, self.horizontal(front, self.beside(front), self.links))
+
+    def _look_up(self, time: int) -> None:
+        """Has the last vertical layer get as far as this time, and those before it further."""
+        for lead, layer, below in zip(self.leads, [self.above, *self.vertical], [*self.vertical, None], strict=True):
+            for band in self.wave.bands(self.time + lead, time + lead):
+                v = layer(band)
+                if below is not None:
+                    below.down.put(band, v)
+        self.time = time
 
     def put(self, front: Front, levels: Tensor) -> None:
         values = self.scaled[levels]
+        self.above.put(front, values)
         self.beside.put(front, values)
-        self.rows.put(front, values)

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from ..distributions import Categorical, DiscretizedLogisticMixture, categorical_log_prob
 from ..errors import require
-from ..layers import MaskedConv2d
+from ..layers import MaskedConv2d, ReluStep
 from ..stepping import Front, PixelStep, Wavefront
 
 At = tuple[int | slice, int | slice, int | slice]
@@ -132,20 +132,27 @@ class SoftmaxHead(nn.Sequential):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return categorical_log_prob(logits, levels.flatten()).view(len(levels), -1).sum(1)
 
-    def stepper(self, wave: Wavefront) -> "SoftmaxStep":
-        return SoftmaxStep(self, wave)
+    def stepper(self, wave: Wavefront, lacks: Tensor | None = None) -> "SoftmaxStep":
+        return SoftmaxStep(self, wave, lacks)
 
 
 class SoftmaxStep(HeadStep):
-    """`SoftmaxHead.forward` for one front."""
+    """`SoftmaxHead.forward` for one front.
 
-    def __init__(self, head: SoftmaxHead, wave: Wavefront):
+    Arguments:
+        head: the head.
+        wave: the fronts.
+        lacks: what the features lack, `[hidden]`, as for `layers.ReluStep`; None: nothing.
+    """
+
+    def __init__(self, head: SoftmaxHead, wave: Wavefront, lacks: Tensor | None = None):
         _, hidden, _, output = head
-        self.hidden, self.output = hidden.stepper(wave), output.stepper(wave)
+        self.hidden = ReluStep(hidden, wave, lacks)
+        self.output = ReluStep(output, wave, self.hidden.lacks)
+        self.bias = self.output.lacks.split(head.levels)
 
     def __call__(self, front: Front, h: Tensor) -> Categorical:
-        h = self.hidden(front, h.relu_())
-        return Categorical(logits=self.output(front, h.relu_()))
+        return Categorical(logits=self.output(front, self.hidden(front, h)).add_(self.bias[front.channel]))
 
 
 # -- a mixture of logistics -------------------------------------------------------------------------

@@ -256,6 +256,7 @@ class Doublings(Fronts):
 
     def __init__(self, base: Wavefront, doublings: int):
         self.base, self.doublings = base, doublings
+        self.first_group = 1 + int(base.time.max())  # its time
         coarsest = 2**doublings
         height, width = base.height * coarsest, base.width * coarsest
         raster = torch.arange(height * width).view(height, width)
@@ -266,7 +267,7 @@ class Doublings(Fronts):
 
     def __iter__(self) -> Iterator[Front]:
         yield from self.base
-        begin, time = self.base.height * self.base.width, len(self.base) // self.channels
+        begin, time = self.base.height * self.base.width, self.first_group
         for step in _steps(self.doublings):
             rows, columns = self.height // step // 2, self.width // step // 2
             for _ in GROUPS:
@@ -277,7 +278,7 @@ class Doublings(Fronts):
 
     def group(self, front: Front) -> tuple[int, int] | None:
         """The doubling and the number of the group that a front is, None for one of the smallest image."""
-        turn = front.time - len(self.base) // self.channels
+        turn = front.time - self.first_group
         return None if turn < 0 else divmod(turn, len(GROUPS))
 
 

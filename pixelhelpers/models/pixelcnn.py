@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import require
-from ..layers import MaskedConv2d, group_sizes
+from ..layers import MaskedConv2d, ReluStep
 from ..stepping import Front, Wavefront
 from .base import AutoregressiveModel, Stepper, at_least
 from .heads import Conditionals, SoftmaxHead
@@ -59,15 +59,25 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualStep:
-    """`ResidualBlock.forward` for one front; it adds to `x` in place."""
+    """`ResidualBlock.forward` for one front; it adds to `x` in place, all but the bias.
 
-    def __init__(self, block: ResidualBlock, wave: Wavefront):
-        self.squeeze, self.look, self.widen = (part.stepper(wave) for part in (block.squeeze, block.look, block.widen))
+    Arguments:
+        block: the block.
+        wave: the fronts.
+        lacks: what `x` lacks when it comes, `[hidden]`; None: nothing.
+    """
+
+    def __init__(self, block: ResidualBlock, wave: Wavefront, lacks: Tensor | None):
+        self.squeeze, self.look = ReluStep(block.squeeze, wave, lacks), block.look.stepper(wave, bias=False)
+        self.widen = ReluStep(block.widen, wave, block.look.bias.detach())
+        self.lacks = self.widen.lacks if lacks is None else self.widen.lacks + lacks  # what `x` lacks afterwards
+        copies = self.look.past.above + 1
+        self.squeezed = [bias.expand(copies, 1, 1, -1) for bias in self.squeeze.lacks.split(self.look.past.groups)]
 
     def __call__(self, front: Front, x: Tensor) -> Tensor:
-        h = self.squeeze(front, x.relu())
-        h = self.look(front, h.relu_())
-        return self.widen(front, h.relu_(), onto=x)
+        h = self.squeeze(front, x)
+        torch.add(h, self.squeezed[front.channel], out=self.look.past.own(front)).relu_()
+        return self.widen(front, self.look(front), onto=x)
 
 
 class PixelCNN(AutoregressiveModel):
@@ -145,18 +155,16 @@ class PixelCNNStep(Stepper):
 
     def __init__(self, model: PixelCNN, wave: Wavefront, label: Tensor | None):
         super().__init__(model, wave)
-        self.stem = model.stem.stepper(wave)
-        self.blocks = [ResidualStep(block, wave) for block in model.blocks]
-        self.head = model.head.stepper(wave)
-        self.class_bias = None
-        if label is not None:  # one line for each line of the largest front, split as the features are
-            lines = model.class_bias(label).repeat(max(front.rows for front in wave), 1)
-            self.class_bias = lines.split(group_sizes(lines.shape[1], wave.channels), 1)
+        self.stem = model.stem.stepper(wave, True if label is None else model.stem.bias + model.class_bias(label))
+        self.blocks: list[ResidualStep] = []
+        lacks = None
+        for block in model.blocks:
+            self.blocks.append(ResidualStep(block, wave, lacks))
+            lacks = self.blocks[-1].lacks
+        self.head = model.head.stepper(wave, lacks)
 
     def predict(self, front: Front) -> Conditionals:
         h = self.stem(front)
-        if self.class_bias is not None:
-            h += self.class_bias[front.channel][: front.size]
         for block in self.blocks:
             h = block(front, h)
         return self.head(front, h)

@@ -56,7 +56,7 @@ def concat_elu(x: Tensor) -> Tensor:
         >>> concat_elu(torch.tensor([[2.0, -2.0]]))
         tensor([[ 2.0000, -0.8647, -0.8647,  2.0000]])
     """
-    return F.elu(torch.cat((x, -x), 1), inplace=True)
+    return F.elu_(torch.cat((x, -x), 1))
 
 
 class GatedResidual(nn.Module):
@@ -137,15 +137,21 @@ class ResidualPixelStep:
     """
 
     def __init__(self, block: GatedResidual, wave: Wavefront, label: Tensor | None):
-        self.block, self.bias = block, block.bias(label)
-        self.look, self.gates = block.look.stepper(wave), block.gates.stepper(wave)
+        bias = block.bias(label)
+        self.look = block.look.stepper(wave)
+        self.gates = block.gates.stepper(wave, None if bias is None else block.gates.bias + bias)
         self.links = [PixelStep(link) for link in block.links[1:]]
 
     def __call__(self, front: Front, x: Tensor, linked: Tensor | None = None, *others: Tensor) -> Tensor:
         h = self.look(front, concat_elu(x), onto=linked)
         for link, other in zip(self.links, others, strict=True):
             h = link.onto(h, concat_elu(other))
-        return self.block.gated(x, self.gates(front, concat_elu(h)), self.bias)
+        return self.gated(front, x, h)
+
+    def gated(self, front: Front, x: Tensor, h: Tensor) -> Tensor:
+        """The second half: from what was seen and linked to the block's features."""
+        value, strength = self.gates(front, concat_elu(h)).chunk(2, 1)
+        return torch.addcmul(x, value, strength.sigmoid_())
 
 
 class TwoStreams(nn.Module):
@@ -185,12 +191,12 @@ class TwoStreamsStep:
     def __init__(self, block: TwoStreams, wave: Wavefront, label: Tensor | None):
         self.wave, self.link = wave, block.beside.links[0]
         self.above, self.beside = ResidualRowStep(block.above, label), ResidualPixelStep(block.beside, wave, label)
-        self.linked: Tensor | None = None  # what the row above tells each of its pixels, [column, image, feature]
+        self.linked: tuple[Tensor, ...] = ()  # what the row above tells each of its pixels, by column [N, hidden]
 
     def row(self, above: Tensor, *short_cut: Tensor) -> Tensor:
         """From and to `[N, hidden, 1, W]`."""
         above = self.above(above, *short_cut)
-        self.linked = by_column(self.link(concat_elu(above)))
+        self.linked = by_column(self.link(concat_elu(above))).unbind(0)
         return above
 
     def pixel(self, front: Front, beside: Tensor, *short_cut: Tensor) -> Tensor:
@@ -378,13 +384,13 @@ class PlusPlusStep(Stepper):
         self.beside = model.beside.stepper(self.pixels)
         self.hourglass = HourglassStep(model.hourglass, self.pixels, label)
         self.head, self.rows = model.head.stepper(wave), DrawnRows(wave)
-        self.from_above: Tensor | None = None  # what the row above gives each pixel, [column, image, feature]
+        self.from_above: tuple[Tensor, ...] = ()  # what the row above gives each pixel, by column [N, hidden]
         self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
     def predict(self, front: Front) -> Conditionals:
         if self.rows.enter(front):
             self.hourglass.row(self.above(self.rows.above))
-            self.from_above = by_column(self.beside_above(self.rows.above))
+            self.from_above = by_column(self.beside_above(self.rows.above)).unbind(0)
         if front.channel == 0:
             column = self.wave.column(front)
             pixel = self.pixels.at(front.first, column)
