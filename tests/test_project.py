@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import re
 import shutil
