@@ -132,9 +132,8 @@ def _build(options: argparse.Namespace, images: data.Images) -> AutoregressiveMo
     """The network to be trained: a new one, or that of given weights."""
     network = {name: value for name in ("hidden", "blocks", "dropout") if (value := getattr(options, name)) is not None}
     if options.begin is not None:
-        given = [
-            f"--{name}" for name in ("model", "hidden", "blocks", "conditional", "softmax") if getattr(options, name)
-        ]
+        named = ("model", "hidden", "blocks", "conditional", "softmax")
+        given = [f"--{name}" for name in named if getattr(options, name) not in (None, False)]
         require(
             not given,
             f"{', '.join(given)} was given with --from, but {options.begin} says what network it is: leave it out.",

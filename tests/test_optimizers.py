@@ -86,33 +86,76 @@ def test_muon_moves_all_directions_of_a_kernel_alike_and_adam_the_rest(kind, cas
 
 
 def test_masked_taps_are_out_of_the_norm():
-    """A masked kernel moves just as the kernel would that never had the masked columns."""
+    """A masked kernel moves just as the kernel would that never had the masked columns, whatever their gradient."""
     torch.manual_seed(0)
     layer = ph.MaskedConv2d("B", 6, 4, 3)
+    live = layer.mask.flatten()
     whole = nn.Parameter(layer.weight.detach().clone())
-    cut = nn.Parameter(whole.detach().flatten(2)[:, :, layer.mask.flatten()].clone())
-    gradient = torch.randn(whole.shape) * layer.mask
-    whole.grad, cut.grad = gradient, gradient.flatten(2)[:, :, layer.mask.flatten()].clone()
+    cut = nn.Parameter(whole.detach().flatten(2)[:, :, live].clone())
+    whole.grad = torch.randn(whole.shape)
+    cut.grad = whole.grad.flatten(2)[:, :, live].clone()
     for kernel, mask in ((whole, layer.mask), (cut, None)):
         MuonWithAdam({kernel: mask}, [], lr=0.1).step()
-    moved = whole.detach().flatten(2)[:, :, layer.mask.flatten()]
-    assert (moved - layer.weight.detach().flatten(2)[:, :, layer.mask.flatten()]).abs().max() > 1e-3
+    moved = whole.detach().flatten(2)[:, :, live]
+    assert (moved - layer.weight.detach().flatten(2)[:, :, live]).abs().max() > 1e-3
     assert torch.allclose(moved, cut.detach(), atol=2e-3)  # bfloat16 within
     assert not whole.detach()[:, :, ~layer.mask[0, 0]].any()
 
 
-def test_the_layout_of_a_kernel_in_memory_does_not_matter():
+LAYOUTS = {
+    "dense": lambda kernel: kernel.clone(),
+    "channels last": lambda kernel: kernel.clone(memory_format=torch.channels_last),
+    "a part of another": lambda kernel: nn.functional.pad(kernel, (1, 2, 0, 1))[..., :-1, 1:-2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("layout_of_gradient", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_layout_of_a_kernel_in_memory_does_not_matter(layout, layout_of_gradient):
     torch.manual_seed(0)
     kernel, gradient = torch.randn(8, 6, 3, 3), torch.randn(8, 6, 3, 3)
-    moved = []
-    for layout in (torch.contiguous_format, torch.channels_last):
-        for layout_of_gradient in (torch.contiguous_format, torch.channels_last):
-            weight = nn.Parameter(kernel.clone(memory_format=layout))
-            weight.grad = gradient.clone(memory_format=layout_of_gradient)
-            MuonWithAdam({weight: None}, [], lr=1.0).step()
-            moved.append(weight.detach())
+    moved, buffers = [], []
+    for of_kernel, of_gradient in ((LAYOUTS["dense"],) * 2, (layout, layout_of_gradient)):
+        weight = nn.Parameter(of_kernel(kernel))
+        optimizer = MuonWithAdam({weight: None}, [], lr=1.0)
+        weight.data = weight.data.clone()  # as layers do that mask by assignment
+        weight.grad = of_gradient(gradient)
+        optimizer.step()
+        moved.append(weight.detach())
+        buffers.append(optimizer.state[weight]["momentum_buffer"])
     assert (moved[0] - kernel).abs().max() > 0.1
-    assert all(torch.allclose(moved[0], other, atol=0.03) for other in moved)  # bfloat16 within
+    assert torch.equal(moved[0], moved[1]) and torch.equal(buffers[0], buffers[1])
+
+
+def test_what_is_frozen_or_got_no_gradient_is_left_as_it_is():
+    model = ph.PixelCNN(levels=4, hidden=8, blocks=2)
+    model.blocks[0].look.weight.requires_grad_(False)
+    before = [model.blocks[number].look.weight.detach().clone() for number in (0, 1)]
+    optimizer = make_optimizer(model, "muon", lr=0.1)
+    with_random_gradients(model)
+    model.blocks[0].look.weight.grad = model.blocks[1].look.weight.grad = None
+    optimizer.step()
+    assert all(torch.equal(model.blocks[number].look.weight, kept) for number, kept in enumerate(before))
+    assert model.blocks[1].squeeze.weight.detach().abs().max() > 0
+
+
+def test_layers_that_share_a_kernel_keep_what_either_needs():
+    strict, open_, free = ph.MaskedConv2d("A", 4, 4, 3), ph.MaskedConv2d("B", 4, 4, 3), nn.Conv2d(4, 4, 3)
+    ends = [nn.Conv2d(1, 4, 1), nn.Conv2d(4, 5, 1)]
+    open_.weight = strict.weight
+    module = as_model(nn.Sequential(ends[0], strict, open_, ends[1]), levels=5, shape=(6, 6))
+    assert torch.equal(hidden_kernels(module)[strict.weight], open_.mask)
+    free.weight = strict.weight
+    module = as_model(nn.Sequential(ends[0], strict, free, open_, ends[1]), levels=5, shape=(6, 6))
+    assert hidden_kernels(module)[strict.weight] is None
+
+
+@pytest.mark.parametrize("mask", [False, "B", torch.ones(6, 6), torch.full((4, 4, 3, 3), 0.5), torch.zeros(4, 4, 3, 3)])
+def test_an_attribute_that_is_no_mask_is_not_taken_for_one(mask):
+    layer = nn.Conv2d(4, 4, 3)
+    layer.mask = mask
+    module = as_model(nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Conv2d(4, 5, 1)), levels=5, shape=(6, 6))
+    assert hidden_kernels(module) == {layer.weight: None}
 
 
 @every_model
@@ -153,10 +196,10 @@ def test_a_strangers_embeddings_positions_stem_and_last_layer_are_left_to_adam()
     assert hidden_kernels(as_model(module, shape=(6, 6))).keys() == {module.look.weight, module.mix.weight}
 
 
-def test_a_network_without_hidden_kernels_is_left_to_adam():
+def test_a_network_without_hidden_kernels_is_told_so():
     module = nn.Sequential(ph.MaskedConv2d("A", 1, 8, 7), nn.ReLU(), nn.Conv2d(8, 4, 1))
-    optimizer = make_optimizer(as_model(module), "muon", lr=0.02)
-    assert isinstance(optimizer, torch.optim.AdamW) and optimizer.param_groups[0]["lr"] == REST * 0.02
+    with pytest.raises(ValueError, match="no kernel from features to features that could learn: give 'adam'"):
+        make_optimizer(as_model(module), "muon", lr=0.02)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +207,38 @@ def test_a_network_without_hidden_kernels_is_left_to_adam():
     [
         ("sgd", "optimizer is 'sgd': give one of", ValueError),
         (lambda named: None, "optimizer gave a NoneType: it must give a torch.optim.Optimizer", TypeError),
+        (7, "optimizer is an object of int: give one of", TypeError),
+        (lambda named: torch.optim.LBFGS([weight for _, weight in named]), "computes losses by itself", ValueError),
         (lambda named: torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1), "not the model's", ValueError),
     ],
 )
 def test_what_is_no_optimizer_is_refused(optimizer, words, error):
     with pytest.raises(error, match=words):
         make_optimizer(ph.PixelCNN(levels=4, hidden=8, blocks=1), optimizer, lr=0.1)
+
+
+def test_a_function_gets_a_strangers_own_names():
+    module, seen = Stranger(), []
+    make_optimizer(
+        as_model(module, shape=(6, 6)), lambda named: (seen.extend(named), torch.optim.SGD(named, 0.1))[1], None
+    )
+    assert [name for name, _ in seen] == [name for name, _ in module.named_parameters()]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_muon_is_resumed_on_a_gpu():
+    one = with_random_gradients(ph.PixelCNN(levels=4, hidden=8, blocks=1).cuda())
+    first = make_optimizer(one, "muon", lr=0.1)
+    first.step()
+    two = copy.deepcopy(one)
+    second = make_optimizer(two, "muon", lr=0.1)
+    stored = first.state_dict()
+    stored["state"] = {k: {name: value.cpu() for name, value in of.items()} for k, of in stored["state"].items()}
+    second.load_state_dict(stored)
+    for model, optimizer in ((one, first), (two, second)):
+        with_random_gradients(model, seed=1)
+        optimizer.step()
+    assert all(map(torch.equal, one.parameters(), two.parameters()))
 
 
 def test_a_function_gets_names_and_its_optimizer_is_taken_as_it_is():

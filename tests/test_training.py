@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -20,7 +21,8 @@ from torch import nn
 import pixelhelpers as ph
 from pixelhelpers import files
 from pixelhelpers.models.base import Recipe
-from pixelhelpers.training import loop, schedule
+from pixelhelpers.training import loop, make_optimizer, schedule
+from pixelhelpers.training.optimizers import MuonWithAdam
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +213,7 @@ def test_every_optimizer_learns_and_the_history_says_which_it_was(optimizer, tin
     before = ph.evaluate(model, tiny.valid)
     history = fit(model, tiny, optimizer=optimizer, epochs=15, **({"lr": 0.02} if optimizer == "adam" else {}))
     assert ph.evaluate(model, tiny.valid) < before - 0.05
-    name = optimizer if isinstance(optimizer, str) else "SGD(lr=0.1"
+    name = optimizer if isinstance(optimizer, str) else "SGD"
     assert history.recipe.startswith(name) and "16 images a step" in history.recipe
 
 
@@ -228,7 +230,7 @@ def test_each_group_of_an_optimizer_rises_to_its_own_rate_and_falls_to_zero(tiny
     history = fit(small(), tiny, optimizer=two_rates, epochs=20)
     assert all(math.isclose(10 * stem, rest) for stem, rest in rates) and rates[0] == [0, 0]
     assert 0.009 < max(stem for stem, _ in rates) <= 0.01 and rates[-1][1] < 0.001
-    assert history.recipe == f"{two_rates.__qualname__}, 16 images a step" and history[-1]["lr"] == 0
+    assert history.recipe == "SGD, 16 images a step, rate 0.1" and history[-1]["lr"] == 0
 
 
 def test_what_was_measured_for_the_family_is_the_default(tiny, monkeypatch):
@@ -242,22 +244,41 @@ def test_what_was_measured_for_the_family_is_the_default(tiny, monkeypatch):
     assert recipe(optimizer="adam") == "adam, 24 images a step, rate 0.005"
     assert recipe(optimizer="adam", lr=0.1, batch_size=4) == "adam, 4 images a step, rate 0.1"
     assert recipe(batch_size=4) == "muon, 4 images a step, rate 0.02"
-    assert recipe(optimizer=OPTIMIZERS["without memory"]) == "SGD(lr=0.1), 8 images a step"
+    assert recipe(optimizer=OPTIMIZERS["without memory"]) == "SGD, 8 images a step, rate 0.1"
+    monkeypatch.setattr(ph.PixelCNN, "recipes", recipes[:1])  # no other's rate is taken for Adam's
+    with pytest.raises(ValueError, match="optimizer is 'adam', for which PixelCNN has no recipe: give lr, too"):
+        recipe(optimizer="adam")
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4, 7])
+@pytest.mark.parametrize("parts", [1, 2, 5, 12])
 def test_a_score_within_an_epoch_changes_no_step(parts, tiny):
-    """Every image once an epoch, in the same order, whatever the number of scores in it."""
-    seen = []
-    history = fit(small(), tiny, scores_per_epoch=parts, batch_size=8, augment=lambda x: (seen.append(x), x)[1])
-    assert len(history) == 2 * parts
+    """The same steps, whatever the number of scores between them, and so the same weights."""
+    whole, scored, seen = small(dropout=0.3), small(dropout=0.3), []
+    fit(whole, tiny, batch_size=8)
+    history = fit(scored, tiny, scores_per_epoch=parts, batch_size=8, augment=lambda x: (seen.append(len(x)), x)[1])
+    assert seen == [1] + 24 * [8] and len(history) == 2 * parts
     epochs = [row["epoch"] for row in history]
     assert all(math.isclose(epoch, number / parts) for number, epoch in enumerate(epochs, start=1))
     assert str(epochs[parts - 1]) == "1" and str(epochs[-1]) == "2"
-    whole = []
-    fit(small(), tiny, batch_size=8, augment=lambda x: (whole.append(x), x)[1])
-    assert torch.equal(torch.cat(seen[1:]), torch.cat(whole[1:]))
-    assert history[-1]["lr"] == 0 and history[-1]["step"] == len(seen) - 1
+    assert history[-1]["lr"] == 0 and history[-1]["step"] == 24
+    last = [history[number]["valid"] for number in (parts - 1, -1)]
+    assert last == [row["valid"] for row in fit(small(dropout=0.3), tiny, batch_size=8)]
+    assert min(last) > min(row["valid"] for row in history) or same_weights(whole, scored)
+
+
+def test_fit_trains_by_the_optimizer_that_it_says(tiny, monkeypatch):
+    made = []
+
+    def noted(*arguments):
+        made.append(make_optimizer(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(loop, "make_optimizer", noted)
+    for optimizer in OPTIMIZERS.values():
+        fit(small(), tiny, epochs=1, optimizer=optimizer)
+    ph.fit(small(), tiny, epochs=1, progress=False, device="cpu", precision="no")
+    default = {"muon": MuonWithAdam, "adam": torch.optim.AdamW}[ph.PixelCNN.recipes[0].optimizer]
+    assert list(map(type, made)) == [torch.optim.AdamW, MuonWithAdam, torch.optim.SGD, torch.optim.SGD, default]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -329,7 +350,10 @@ def test_tensorboard_gets_every_row_of_the_history(tiny, tmp_path):
         ({"optimizer": OPTIMIZERS["sgd"], "weight_decay": 0.1}, "weight_decay is 0.1 beside a function"),
         ({"optimizer": lambda named: None}, "it must give a torch.optim.Optimizer"),
         ({"scores_per_epoch": 0}, "scores_per_epoch is 0"),
-        ({"scores_per_epoch": 97}, "scores_per_epoch is 97 for 96 training images"),
+        ({"scores_per_epoch": 1.5}, "scores_per_epoch is 1.5"),
+        ({"scores_per_epoch": 7}, "scores_per_epoch is 7, and an epoch has 6 steps of 16 images"),
+        ({"optimizer": torch.optim.SGD(small().parameters(), lr=0.1)}, "optimizer is an object of SGD: give one of"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS, which computes losses by itself"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, tiny, tmp_path):
@@ -414,6 +438,68 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(optimiz
     for name in ("config.json", "model.safetensors"):
         files = [tmp_path / run / "best" / name for run in ("whole", "halted")]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def halted(tiny, folder, optimizer):
+    """A run that was interrupted after a few steps."""
+    model = small()
+    hook = interrupt_at(5, model)
+    fit(model, tiny, folder=folder, optimizer=optimizer)
+    hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ((torch.optim.SGD, 0.1), (torch.optim.SGD, 5.0), "lr=0.1, now lr=5.0"),
+        ((torch.optim.SGD, 0.1), (torch.optim.Adam, 0.1), "optimizer='SGD', now optimizer='Adam'"),
+        ((torch.optim.Adam, 0.1), (lambda named, lr: torch.optim.Adam(named[:3], lr=lr), 0.1), "params="),
+        ((torch.optim.Adam, 0.1), (lambda named, lr: torch.optim.Adam(named[::-1], lr=lr), 0.1), "params="),
+    ],
+)
+def test_a_run_is_not_resumed_by_another_function_of_the_same_name(before, after, words, tiny, tmp_path):
+    halted(tiny, tmp_path, lambda named: before[0](named, lr=before[1]))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        fit(small(), tiny, folder=tmp_path, resume=True, optimizer=lambda named: after[0](named, lr=after[1]))
+    fit(small(), tiny, folder=tmp_path, resume=True, optimizer=lambda named: before[0](named, lr=before[1]))
+
+
+class Counting(torch.optim.SGD):
+    """Remembers in its groups, as optimisers without schedules do."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["k"] += 1
+            group["lr"] = group["lr"] / group["k"]
+        super().step(closure)
+
+
+def test_what_an_optimizer_keeps_in_its_groups_is_resumed(tiny, tmp_path):
+    def counting(named):
+        optimizer = Counting(named, lr=0.5)
+        optimizer.param_groups[0]["k"] = 0
+        return optimizer
+
+    whole, resumed = small(), small()
+    fit(whole, tiny, optimizer=counting)
+    halted(tiny, tmp_path, counting)
+    fit(resumed, tiny, folder=tmp_path, resume=True, optimizer=counting)
+    assert same_weights(whole, resumed)
+
+
+class Hoarding(torch.optim.SGD):
+    """Keeps what no checkpoint can hold."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.state[self.param_groups[0]["params"][0]]["all.losses"] = [1.0, 2.0]
+
+
+def test_a_memory_that_no_file_can_hold_is_named(tiny, tmp_path):
+    with pytest.raises(
+        TypeError, match=r"Hoarding keeps a list \(optimizer.0.all.losses\), which a checkpoint cannot hold"
+    ):
+        fit(small(), tiny, folder=tmp_path, optimizer=functools.partial(Hoarding, lr=0.1))
 
 
 def test_augmentation_goes_on_in_a_resumed_run(tiny, tmp_path):

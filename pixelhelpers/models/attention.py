@@ -34,7 +34,7 @@ from ..layers import (
     shift_right,
 )
 from ..stepping import WHOLE_ROW, DrawnRows, Front, PixelStep, Wavefront, by_column
-from .base import AutoregressiveModel, Stepper, at_least
+from .base import AutoregressiveModel, Recipe, Stepper, at_least
 from .heads import Conditionals, MixtureHead, SoftmaxHead
 from .plusplus import GatedResidual, ResidualPixelStep, concat_elu
 
@@ -273,6 +273,8 @@ class PixelSNAIL(AutoregressiveModel):
         >>> model.log_prob(x).shape
         torch.Size([4])
     """
+
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # by benchmarks/learning.py
 
     def __init__(
         self,

@@ -262,10 +262,9 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
     def pixel_layers(self) -> list[nn.Module]:
         """Lists the layers that read pixels or write what is said of them, which an optimiser treats apart.
 
-        By default these are the first and the last layer that has a kernel.
+        By default these are the first and the last convolution or linear layer, in order of definition.
         """
-        layers = [layer for layer in self.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) >= 2]
-        layers = [layer for layer in layers if not isinstance(layer, nn.Embedding)]
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear)]
         return layers[:1] + layers[-1:]
 
     @property

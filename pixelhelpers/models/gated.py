@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import require
 from ..layers import DownShiftedConv2d, MaskedConv2d, group_sizes, shift_down
 from ..stepping import ConvStep, Front, Wavefront
-from .base import AutoregressiveModel, Stepper
+from .base import AutoregressiveModel, Recipe, Stepper
 from .heads import Conditionals, SoftmaxHead
 
 AT_ONCE = 5  # fronts that the vertical stack takes at a time: more make rows wait for longer
@@ -213,6 +213,8 @@ class GatedPixelCNN(AutoregressiveModel):
         >>> model.log_prob(x, label=7).shape
         torch.Size([4])
     """
+
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # by benchmarks/learning.py
 
     def __init__(
         self,

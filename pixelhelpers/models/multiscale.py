@@ -24,7 +24,7 @@ from ..distributions import Categorical
 from ..errors import require
 from ..layers import MaskedConv2d
 from ..stepping import Front, Fronts, Wavefront
-from .base import AutoregressiveModel, Stepper, at_least
+from .base import AutoregressiveModel, Recipe, Stepper, at_least
 from .gated import GatedPixelCNN
 from .heads import SoftmaxHead
 from .pixelcnn import ResidualBlock
@@ -136,6 +136,7 @@ class MultiscalePixelCNN(AutoregressiveModel):
         (55, 'turns for 784 pixels')
     """
 
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # by benchmarks/learning.py
     head = SoftmaxHead  # the class: each network has a head of its own, and reading logits needs no layers
 
     def __init__(

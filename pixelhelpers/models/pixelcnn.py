@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..errors import require
 from ..layers import MaskedConv2d, ReluStep
 from ..stepping import Front, Wavefront
-from .base import AutoregressiveModel, Stepper, at_least
+from .base import AutoregressiveModel, Recipe, Stepper, at_least
 from .heads import Conditionals, SoftmaxHead
 
 
@@ -108,6 +108,8 @@ class PixelCNN(AutoregressiveModel):
         >>> model.log_prob(x).shape
         torch.Size([4])
     """
+
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # by benchmarks/learning.py
 
     def __init__(
         self,

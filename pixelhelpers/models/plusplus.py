@@ -33,7 +33,7 @@ from ..layers import (
     shift_right,
 )
 from ..stepping import WHOLE_ROW, DrawnRows, Front, PixelStep, Wavefront, by_column
-from .base import AutoregressiveModel, Stepper, at_least
+from .base import AutoregressiveModel, Recipe, Stepper, at_least
 from .heads import Conditionals, MixtureHead
 
 SIZES = 3  # the image's, half and a quarter of it
@@ -334,6 +334,8 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         >>> model.log_prob(x).shape
         torch.Size([4])
     """
+
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 16, 0.002))  # by benchmarks/learning.py
 
     def __init__(
         self,

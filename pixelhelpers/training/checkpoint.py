@@ -40,7 +40,7 @@ class Settings:
         data: name and number of the training images.
         epochs, batch_size, lr, weight_decay, clip, ema, patience, seconds, scores_per_epoch, seed, precision: as
             for `fit`; another patience may be given when a run is resumed.
-        optimizer: its name, or that of the function that makes it.
+        optimizer: "adam", "muon", or the class of another one.
         augment: the name of the augmentation, or None.
 
     Raises:
@@ -77,22 +77,11 @@ class Settings:
             ("clip", self.clip > 0, "a positive number"),
             ("ema", 0 <= self.ema < 1, "a number in [0, 1)"),
             ("patience", self.patience is None or self.patience >= 1, "at least 1, or None"),
-            ("scores_per_epoch", self.scores_per_epoch >= 1, "at least 1"),
+            ("scores_per_epoch", isinstance(self.scores_per_epoch, int) and self.scores_per_epoch >= 1, "at least 1"),
             ("seconds", self.seconds is None or self.seconds > 0, "a positive number, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {PRECISIONS}"),
         ):
             require(fits, f"{name} is {getattr(self, name)!r}: give {expected}.")
-
-    @property
-    def recipe(self) -> str:
-        """Says how weights are updated, in a line.
-
-        Example:
-            >>> Settings("PixelCNN", {}, "digits, 4000 images", epochs=1).recipe
-            'adam, 32 images a step, rate 0.001'
-        """
-        rate = "" if self.lr is None else f", rate {self.lr:g}"
-        return f"{self.optimizer}, {self.batch_size} images a step{rate}"
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Names what decides the result and is not as it was stored."""
@@ -100,15 +89,15 @@ class Settings:
         return [name for name in own if name != "patience" and own[name] != stored.get(name)]
 
 
-def name_of(function: Callable | str | None) -> str | None:
+def name_of(function: Callable | None) -> str | None:
     """Says what settings call a function: its name and the arguments that are fixed.
 
     Example:
         >>> name_of(functools.partial(sorted, reverse=True))
         'sorted(reverse=True)'
     """
-    if function is None or isinstance(function, str):
-        return function
+    if function is None:
+        return None
     if isinstance(function, functools.partial):
         fixed = [*map(repr, function.args), *(f"{name}={value!r}" for name, value in function.keywords.items())]
         return f"{name_of(function.func)}({', '.join(fixed)})"
@@ -128,8 +117,10 @@ class Run:
         self.model, self.settings = model, settings
         self.average = AveragedModel(model, multi_avg_fn=self._move_average)
         self.optimizer = optimizer
-        self.rates = [group["lr"] for group in optimizer.param_groups]  # the highest of each group
-        self.history, self.best = History(recipe=settings.recipe), math.inf
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]  # the highest of each group
+        self.groups = self._groups()  # as they were made
+        recipe = f"{settings.optimizer}, {settings.batch_size} images a step, rate {max(self.rates):g}"
+        self.history, self.best = History(recipe=recipe), math.inf
         self.best_weights: dict[str, Tensor] = {}
         self.batch = self.step = self.seconds = 0
         self.nats = self.values = 0  # summed since the last score
@@ -139,6 +130,18 @@ class Run:
         # Not by the count that is given: a GPU would have to be waited for to read it.
         rate = 1 - min(self.settings.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(averages, weights, rate)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What the optimiser's groups hold, as JSON gives it back: parameters by their names, settings."""
+        names = {weight: name for name, weight in self.model.named_parameters()}
+
+        def plain(value: Any) -> Any:
+            return float(value) if isinstance(value, Tensor) else name_of(value)
+
+        groups = [
+            group | {"params": [names[weight] for weight in group["params"]]} for group in self.optimizer.param_groups
+        ]
+        return json.loads(json.dumps(groups, default=plain))
 
     def keep_if_best(self, valid: float) -> bool:
         """Keeps the averaged weights if no epoch scored better; says whether it did."""
@@ -161,13 +164,22 @@ class Run:
         }
         values = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        plain = {name: value for name, value in values.items() if name not in tensors}  # some optimisers keep such
+        for name, value in plain.items():
+            require(
+                value is None or isinstance(value, bool | int | float | str),
+                f"{type(self.optimizer).__name__} keeps a {type(value).__name__} ({name}), which a checkpoint cannot "
+                "hold: train without a folder, or by another optimizer.",
+                TypeError,
+            )
         numbers = {
             "format": FORMAT,
             "settings": asdict(self.settings),
             "history": self.history,
             "best": self.best if math.isfinite(self.best) else None,
             "counters": {name: getattr(self, name) for name in COUNTERS},
-            "plain": {name: value for name, value in values.items() if name not in tensors},  # some optimisers keep
+            "plain": plain,
+            "groups": {"made": self.groups, "now": self._groups()},
             "scaler": None if scaler is None else scaler.state_dict(),
         }
         write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=float)})
@@ -195,20 +207,39 @@ class Run:
                 f"{path} was trained with {name}={stored.get(name)!r}, now {name}={getattr(self.settings, name)!r} is "
                 "asked for: resume with the same settings, or train into another folder."
             )
-        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        made = numbers["groups"]["made"]
+        others = [
+            f"{name}={there.get(name)!r}, now {name}={here.get(name)!r}"
+            for there, here in zip(made, self.groups, strict=False)
+            for name in there | here
+            if there.get(name) != here.get(name)
+        ]
+        require(
+            made == self.groups,
+            f"{path} was trained by an optimizer of other groups ({', '.join(others) or len(made)}): resume with the "
+            "same optimizer, or train into another folder.",
+        )
+        parts: dict[str, dict[str, Any]] = defaultdict(dict)
         for name, value in (tensors | numbers["plain"]).items():
-            part, _, rest = name.rpartition(".") if name.startswith("optimizer.") else name.partition(".")
-            parts[part][rest] = value
+            part, name = name.split(".", 1)
+            if part == "optimizer":
+                index, name = name.split(".", 1)
+                part = f"optimizer.{index}"
+            parts[part][name] = value
         self.model.load_state_dict(parts["model"])
         self.average.load_state_dict(parts["average"])
         moments = {int(part.removeprefix("optimizer.")): parts[part] for part in parts if part.startswith("optimizer.")}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        for group, stored in zip(self.optimizer.param_groups, numbers["groups"]["now"], strict=True):
+            for name, value in stored.items():  # some optimisers count there
+                if name != "lr" and isinstance(value, int | float) and isinstance(group[name], int | float):
+                    group[name] = value
         torch.set_rng_state(parts["random"]["cpu"])
         if "cuda" in parts["random"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["random"]["cuda"])
         if scaler is not None and numbers["scaler"]:
             scaler.load_state_dict(numbers["scaler"])
-        self.history, self.best_weights = History(numbers["history"], recipe=self.settings.recipe), parts["best"]
+        self.history, self.best_weights = History(numbers["history"], self.history.recipe), parts["best"]
         self.best = math.inf if numbers["best"] is None else numbers["best"]
         for name in COUNTERS:
             setattr(self, name, numbers["counters"][name])

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from ..progress import progress_bar
 from ..scoring import check_labels, model_for, total_nats
 from .checkpoint import CHECKPOINT, Run, Settings, name_of
 from .history import History
-from .optimizers import MakesOptimizer, make_optimizer
+from .optimizers import OPTIMIZERS, MakesOptimizer, make_optimizer
 
 SAVE_EVERY = 300.0  # seconds between two checkpoints inside an epoch
 
@@ -96,6 +97,8 @@ def fit(
         optimizer: "adam" (AdamW, which is Adam when `weight_decay` is 0), "muon" (for hidden kernels, beside
             Adam for the rest: `training.optimizers.MuonWithAdam`), or a function from the list of the model's
             (name, parameter) pairs to a PyTorch optimiser, such as `functools.partial(torch.optim.SGD, lr=0.1)`.
+            In a network of your own, the first and the last layer in order of definition count as those that read
+            and write pixels, which Muon leaves to Adam.
         batch_size: images per step, over all processes.
         lr: highest learning rate; `schedule` says how it rises and falls. It belongs to an optimiser: with None
             leave it out, and with a function, whose groups each rise to their own.
@@ -104,7 +107,8 @@ def fit(
         ema: decay of the moving average per step, in [0, 1).
         patience: stop after this many validation scores without a better one; None: never.
         seconds: stop after this much training time; the schedule then ends there.
-        scores_per_epoch: how often in each epoch the weights are scored and saved and the history gets a row.
+        scores_per_epoch: how often in each epoch the weights are scored and saved and the history gets a row; at
+            most once a step.
         augment: changes each batch of training images, never validation images: takes and returns integers
             `[N, C, H, W]` of one type and shape. What it draws from PyTorch's global generators goes on in a
             resumed run as if it had not stopped. Checkpoints record its name, with the arguments of a
@@ -117,7 +121,7 @@ def fit(
         resume: go on from the folder's `last.safetensors` if there is one.
         tensorboard: also log to `folder/tensorboard`; needs the package `tensorboard`.
         progress: show a progress bar.
-        on_epoch: called after each epoch, when it has been saved, with the model of averaged weights, in evaluation
+        on_epoch: called after each score, when it has been saved, with the model of averaged weights, in evaluation
             mode, and the history so far, to look at and not to change; in the main process only. What it draws at
             random does not change the run, and what it takes is no training time.
 
@@ -148,7 +152,7 @@ def fit(
         network=model.settings,
         data=f"{images.name}, {len(images.train)} images",
         epochs=epochs,
-        optimizer=name_of(optimizer),
+        optimizer=optimizer if isinstance(optimizer, str) else "another",
         batch_size=batch_size,
         lr=lr,
         weight_decay=weight_decay,
@@ -161,9 +165,11 @@ def fit(
         seed=seed,
         precision=precision,
     )
+    steps = math.ceil(len(images.train) / batch_size)
     require(
-        scores_per_epoch <= len(images.train),
-        f"scores_per_epoch is {scores_per_epoch} for {len(images.train)} training images: give at most one an image.",
+        scores_per_epoch <= steps,
+        f"scores_per_epoch is {scores_per_epoch}, and an epoch has {steps} steps of {batch_size} images: "
+        "give at most one score a step.",
     )
     check_labels(model, images.train_labels, images.train, "images.train_labels")
     check_labels(model, images.valid_labels, images.valid, "images.valid_labels")
@@ -172,7 +178,10 @@ def fit(
             _augmented(images.train[:1], augment, model.levels)  # refused before anything is written
     accelerator = find_processes(device, precision, compile)
     model.to(accelerator.device)
-    run = Run(model, settings, make_optimizer(model, optimizer, lr, weight_decay))
+    made = make_optimizer(model, optimizer, lr, weight_decay)
+    if settings.optimizer == "another":
+        settings = replace(settings, optimizer=type(made).__name__)
+    run = Run(model, settings, made)
     folder = None if folder is None else Path(folder)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -213,19 +222,26 @@ def _recipe(
     weight_decay: float,
 ) -> tuple[str | MakesOptimizer, int, float | None]:
     """Completes what was asked for by what was measured for the model's family."""
-    recipes = {recipe.optimizer: recipe for recipe in model.recipes}
-    default = recipes.get(name_of(optimizer), model.recipes[0])
-    batch_size = default.batch_size if batch_size is None else batch_size
-    if callable(optimizer):
+    default = model.recipes[0]
+    if optimizer is None:
+        require(
+            lr is None,
+            f"lr is {lr}, but the optimizer is left to the default, {default.optimizer} with a rate of {default.lr:g}: "
+            'a rate belongs to an optimizer; give both, optimizer="adam", lr=0.001 or --optimizer adam --lr 0.001.',
+        )
+        optimizer = default.optimizer
+    if isinstance(optimizer, str):
+        known = {recipe.optimizer: recipe for recipe in model.recipes}
+        default = known.get(optimizer, default)
+        require(
+            lr is not None or optimizer in known or optimizer not in OPTIMIZERS,
+            f"optimizer is {optimizer!r}, for which {type(model).__name__} has no recipe: give lr, too.",
+        )
+        lr = known[optimizer].lr if lr is None and optimizer in known else lr
+    else:
         require(lr is None, f"lr is {lr} beside a function as optimizer: set the rate in the function.")
         require(not weight_decay, f"weight_decay is {weight_decay} beside a function as optimizer: set it there.")
-        return optimizer, batch_size, None
-    require(
-        optimizer is not None or lr is None,
-        f"lr is {lr}, but the optimizer is left to the default, {default.optimizer} with a rate of {default.lr:g}: "
-        'a rate belongs to an optimizer; give both, such as optimizer="adam", lr=0.001.',
-    )
-    return default.optimizer if optimizer is None else optimizer, batch_size, default.lr if lr is None else lr
+    return optimizer, default.batch_size if batch_size is None else batch_size, lr
 
 
 class _Likelihood(nn.Module):
@@ -286,12 +302,11 @@ class _Trainer:
 
     def train(self, tensorboard: bool, progress: bool) -> None:
         run, settings = self.run, self.run.settings
-        parts = torch.arange(len(self.images.train)).tensor_split(settings.scores_per_epoch)
-        total = settings.epochs * sum(len(part.split(settings.batch_size)) for part in parts)
+        total = settings.epochs * math.ceil(len(self.images.train) / settings.batch_size)
         self.began, saved = time.perf_counter() - run.seconds, time.perf_counter()
         bar = progress_bar(total, "step", shown=progress and self.accelerator.is_main_process, initial=run.step)
         with closing(bar), self._writer(tensorboard) as writer:
-            while len(run.history) < settings.epochs * len(parts) and not self._is_over():
+            while len(run.history) < settings.epochs * settings.scores_per_epoch and not self._is_over():
                 self.loss_of.train()
                 for x, label in self._batches():
                     if self.augment is not None:
@@ -300,7 +315,7 @@ class _Trainer:
                     bar.update()
                     if len(self.pending) >= 10:
                         self._read_losses()
-                        epoch = len(run.history) // len(parts) + 1
+                        epoch = len(run.history) // settings.scores_per_epoch + 1
                         bar.set_postfix_str(f"epoch {epoch}, {self._train_bits():.3f} bits/dim")
                     run.seconds = time.perf_counter() - self.began
                     if self._stop_now():
@@ -329,10 +344,11 @@ class _Trainer:
         order = torch.randperm(
             len(self.images.train), generator=torch.Generator().manual_seed(run.settings.seed * 100_003 + epoch)
         )
-        order = order.tensor_split(run.settings.scores_per_epoch)[part]
+        batches = order.split(run.settings.batch_size)
+        begin, end = (len(batches) * (part + more) // run.settings.scores_per_epoch for more in (0, 1))
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         sources = [self.images.train] + ([] if run.model.classes is None else [self.images.train_labels])
-        for chosen in order.split(run.settings.batch_size)[run.batch :]:
+        for chosen in batches[begin:end][run.batch :]:
             parts = [source[chosen[rank::processes]] for source in sources]
             if device.type == "cuda":
                 parts = [part.pin_memory() for part in parts]
@@ -364,7 +380,7 @@ class _Trainer:
             step = self.run.step - len(losses) + int(bad[0]) + 1
             raise FloatingPointError(
                 f"the loss of step {step} is {float(losses[bad[0]])}: try a lower learning rate "
-                f'(now {self.run.rates[0]:g}), a smaller clip, or precision="no". '
+                f'(now {max(self.run.rates):g}), a smaller clip, or precision="no". '
                 "Checkpoints written before are whole."
             )
         self.run.nats += float(losses.double().sum())
@@ -384,18 +400,19 @@ class _Trainer:
 
     def _is_over(self) -> bool:
         scores, patience = [row["valid"] for row in self.run.history], self.run.settings.patience
-        no_better = len(scores) - 1 - scores.index(min(scores)) if scores else 0  # epochs in a row
+        no_better = len(scores) - 1 - scores.index(min(scores)) if scores else 0  # in a row
         return self._time_is_up() or (patience is not None and no_better >= patience)
 
     def _end_epoch(self, factor: float, writer) -> None:
         run = self.run
-        whole, part = divmod(len(run.history) + 1, run.settings.scores_per_epoch)
+        number = len(run.history) + 1
+        whole, part = divmod(number, run.settings.scores_per_epoch)
         row = {
-            "epoch": whole + part / run.settings.scores_per_epoch if part else whole,
+            "epoch": number / run.settings.scores_per_epoch if part else whole,
             "step": run.step,
             "train": self._train_bits(),
             "valid": self._validate(),
-            "lr": factor * run.rates[0],
+            "lr": factor * max(run.rates),
             "seconds": run.seconds,
         }
         run.history.append(row)
@@ -426,7 +443,7 @@ class _Trainer:
         require(
             math.isfinite(bits),
             f"the validation score after step {self.run.step} is {bits}: try a lower learning rate (now "
-            f"{self.run.rates[0]:g}) or a smaller clip. The best weights so far are kept.",
+            f"{max(self.run.rates):g}) or a smaller clip. The best weights so far are kept.",
             FloatingPointError,
         )
         return bits
