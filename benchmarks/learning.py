@@ -95,11 +95,18 @@ FAMILIES = {
     "multiscale": (ph.MultiscalePixelCNN, {"hidden": 72, "blocks": 4}),
     "attention": (ph.PixelSNAIL, {"hidden": 32, "blocks": 2}),
 }
-PEER = ("peer", (Peer, {"hidden": 30}))
+PEER = {"peer": (Peer, {"hidden": 30})}
+FEW_IMAGES = {"pixelcnn, larger": 6_000, "gated, larger": 4_000, "plusplus, larger": 3_000}
+LARGER = {
+    "pixelcnn, larger": (ph.PixelCNN, {"hidden": 128, "blocks": 7}),
+    "gated, larger": (ph.GatedPixelCNN, {"hidden": 64, "blocks": 5}),
+    "plusplus, larger": (ph.PixelCNNPlusPlus, {"hidden": 48, "blocks": 1}),
+}
+NETWORKS = FAMILIES | PEER | LARGER
 
 
 def build(family: str, seed: int = 0) -> nn.Module:
-    kind, size = dict([*FAMILIES.items(), PEER])[family]
+    kind, size = NETWORKS[family]
     torch.manual_seed(seed)
     return kind(**size)
 
@@ -168,7 +175,12 @@ def plans(result: dict) -> list[Plan]:
                 second += [Plan(family, optimizer, *choice, seed, images) for seed in SEEDS]
         second.append(Plan(family, *BEFORE, 0, images))
     second += [Plan("peer", "adam", 128, 1e-3, seed, affordable("peer")) for seed in SEEDS]
-    return first + second
+    third = [
+        Plan(family, *NETWORKS[family][0].recipes[0], seed, images)
+        for family, images in FEW_IMAGES.items()
+        for seed in SEEDS
+    ]
+    return first + second + third
 
 
 def affordable(family: str) -> int:
@@ -262,7 +274,7 @@ def table(result: dict) -> str:
 
 def figure(result: dict):
     """Bits per dimension over images, a panel a family, a line a recipe, a shade from best to worst seed."""
-    families = list(dict.fromkeys(family for family, _ in arms(result)))
+    families = [family for family in NETWORKS if family not in LARGER and any(family == of for of, _ in arms(result))]
     fig, axes = ph.plots.subplots(1, len(families), size=(2.6 * len(families), 3.2), sharey=True)
     styles = ("-", "--", ":")
     for ax, family in zip(axes.flat, families, strict=True):
@@ -310,7 +322,7 @@ def read() -> dict:
 
 
 def write(result: dict) -> None:
-    order = {family: number for number, family in enumerate([*FAMILIES, PEER[0]])}
+    order = {family: number for number, family in enumerate(NETWORKS)}
     result["runs"].sort(key=lambda row: (row["images"] > IMAGES_TO_CHOOSE, order[row["family"]], row["optimizer"]))
     rows = ",\n".join("  " + json.dumps(row) for row in result["runs"])
     rest = json.dumps({name: value for name, value in result.items() if name != "runs"}, indent=1)[1:-1].strip()
@@ -319,12 +331,12 @@ def write(result: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("families", nargs="*", help=f"of {', '.join(FAMILIES)}, peer; without one: all")
+    parser.add_argument("families", nargs="*", help=f"of: {'; '.join(NETWORKS)}. Without one: all")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--time", action="store_true", help="images per second only")
     only.add_argument("--show", action="store_true", help="figure and tables only")
     options = parser.parse_args()
-    if unknown := set(options.families) - {*FAMILIES, PEER[0]}:
+    if unknown := set(options.families) - {*NETWORKS}:
         parser.error(f"no family is called {', '.join(sorted(unknown))}.")
     if options.time:
         with ph.hardware.keep_freed_memory():
