@@ -1,5 +1,6 @@
 """The project's files agree with each other, and its tools do what the Makefile promises."""
 
+import dataclasses
 import importlib
 import json
 import math
@@ -378,6 +379,24 @@ def test_what_is_tried_first_is_what_was_measured(monkeypatch):
             scores = [row["valid"] for row in benchmark.rows_of(record, **tried) if row["valid"]]
             best.append(min(scores, default=math.inf))
         assert best[0] == min(best)
+
+
+def test_a_target_counts_as_reached_where_the_curve_stays_below_it(monkeypatch):
+    benchmark, _ = benchmark_and_record("learning", monkeypatch)
+    curve = [(100, 4.0, 1.0), (200, 2.8, 2.0), (300, 3.0, 3.0), (400, 2.8, 4.0), (500, 2.7, 5.0)]
+    images, seconds = benchmark.reached({"curve": curve}, 2.9)
+    assert images == 350 and abs(seconds - 3.5) < 1e-9
+    assert benchmark.reached({"curve": curve}, 2.6) is benchmark.reached({"curve": curve}, 5.0) is None
+
+
+def test_what_a_run_of_the_benchmark_of_learning_is_called_says_all_of_it(monkeypatch):
+    """No two runs share a checkpoint; the record's rows are runs that are planned; the peer is causal."""
+    benchmark, record = benchmark_and_record("learning", monkeypatch)
+    plans = set(benchmark.plans(record))
+    assert len({plan.name for plan in plans}) == len(plans)
+    fields = [field.name for field in dataclasses.fields(benchmark.Plan)]
+    assert {benchmark.Plan(**{name: row[name] for name in fields}) for row in record["runs"]} <= plans
+    benchmark.ph.check_causal(benchmark.Peer(hidden=6, levels=5), levels=5)
 
 
 def test_the_comparison_is_of_the_models_that_its_commands_train(monkeypatch):
