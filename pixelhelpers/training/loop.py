@@ -99,7 +99,7 @@ def fit(
             (name, parameter) pairs to a PyTorch optimiser, such as `functools.partial(torch.optim.SGD, lr=0.1)`.
             In a network of your own, the first and the last layer in order of definition count as those that read
             and write pixels, which Muon leaves to Adam.
-        batch_size: images per step, over all processes.
+        batch_size: images per step, over all processes. The defaults are for CPUs; a GPU is hardly busy with them.
         lr: highest learning rate; `schedule` says how it rises and falls. It belongs to an optimiser: with None
             leave it out, and with a function, whose groups each rise to their own.
         weight_decay: decoupled weight decay, 0 for none; with a function leave it out.
