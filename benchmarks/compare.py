@@ -25,13 +25,12 @@ import sys
 from pathlib import Path
 
 import torch
-from sampling import ROUNDS, peak_memory, seconds
+from sampling import ROUNDS, into_readme, peak_memory, seconds
 
 import pixelhelpers as ph
 
 FILE = Path(__file__)
 RESULT = FILE.with_suffix(".json")
-README = FILE.parents[1] / "README.md"
 MARKS = ("<!-- table of benchmarks/compare.py -->\n", "<!-- end of comparison -->\n")
 RUNS = FILE.parents[1] / "runs" / "compare"
 MINUTES, SEED = 20, 0
@@ -213,9 +212,7 @@ def write(result: dict) -> None:
 def publish(result: dict) -> None:
     """Writes the figure and README's table."""
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
-    text = README.read_text(encoding="utf-8")
-    begin, end = (text.index(mark) for mark in MARKS)
-    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
+    into_readme(MARKS, table(result))
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 from recipe import multiply_adds
-from sampling import ROUNDS, seconds
+from sampling import ROUNDS, into_readme, seconds
 from torch import nn
 from torch.nn import functional as F
 
@@ -35,7 +35,6 @@ from pixelhelpers.models.gated import gate
 
 FILE = Path(__file__)
 RESULT = FILE.with_suffix(".json")
-README = FILE.parents[1] / "README.md"
 MARKS = ("<!-- table of benchmarks/learning.py -->\n", "<!-- end of learning -->\n")
 RUNS = FILE.parents[1] / "runs" / "learning"
 SEEDS = (0, 1, 2)
@@ -226,9 +225,7 @@ def show(result: dict) -> None:
         bits = "diverged" if row["valid"] is None else f"{row['valid']:.3f}"
         print(f"| {row['family']} | {recipe(row)} | {bits} |")
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
-    text = README.read_text(encoding="utf-8")
-    begin, end = (text.index(mark) for mark in MARKS)
-    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
+    into_readme(MARKS, table(result))
     print(table(result))
 
 

@@ -217,6 +217,13 @@ def memory_in_words(peak: dict[str, float | None]) -> str:
     return f"{peak['naive']:.0f}, {peak['cached']:.0f} MB"
 
 
+def into_readme(marks: tuple[str, str], table: str) -> None:
+    """Puts a table between its marks."""
+    text = README.read_text(encoding="utf-8")
+    begin, end = (text.index(mark) for mark in marks)
+    README.write_text(text[: begin + len(marks[0])] + table + text[end:], encoding="utf-8")
+
+
 def table(result: dict) -> str:
     """README's table: 28 x 28 pixels."""
     lines = [
@@ -300,9 +307,7 @@ def main() -> None:
 def write(result: dict) -> None:
     FILE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
-    text = README.read_text(encoding="utf-8")
-    begin, end = (text.index(mark) for mark in MARKS)
-    README.write_text(text[: begin + len(MARKS[0])] + table(result) + text[end:], encoding="utf-8")
+    into_readme(MARKS, table(result))
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ NETWORK = {
 }
 TRAINING = {
     "--epochs": {"type": int, "required": True},
-    "--optimizer": {"choices": training.OPTIMIZERS, "help": "by default what learned fastest with this model"},
-    "--batch-size": {"type": int, "help": "images per step; by default as above"},
-    "--lr": {"type": float, "help": "highest learning rate; by default as above"},
+    "--optimizer": {"choices": training.OPTIMIZERS, "help": "by default that of the model's recipe"},
+    "--batch-size": {"type": int, "help": "images per step; by default the recipe's"},
+    "--lr": {"type": float, "help": "highest learning rate; by default the recipe's"},
     "--weight-decay": {"type": float, "default": 0.0},
     "--clip": {"type": float, "default": 1.0, "help": "largest norm of the gradient"},
     "--ema": {"type": float, "default": 0.999, "help": "decay of the weights' moving average"},

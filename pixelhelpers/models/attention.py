@@ -274,7 +274,8 @@ class PixelSNAIL(AutoregressiveModel):
         torch.Size([4])
     """
 
-    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # by benchmarks/learning.py
+    # provisional: benchmarks/learning.py has yet to try them
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class PixelCNN(AutoregressiveModel):
         torch.Size([4])
     """
 
-    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # by benchmarks/learning.py
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # benchmarks/learning.py, Adam's not yet all tried
 
     def __init__(
         self,

@@ -335,7 +335,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         torch.Size([4])
     """
 
-    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 16, 0.002))  # by benchmarks/learning.py
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 16, 0.002))  # benchmarks/learning.py, Adam's not yet all tried
 
     def __init__(
         self,

@@ -84,11 +84,11 @@ def fit(
     """Trains a model by maximum likelihood and leaves the best averaged weights in it.
 
     Each step minimises the cross-entropy of the integer values (nats per value). Optimiser, batch size and
-    learning rate are by default those that learned most from few images in `benchmarks/learning.py`: the
-    model's `recipes`. An exponential moving average of the weights is scored on the validation images
-    after each epoch. With a `folder`, `last.safetensors` (to resume) and `best/` (a `from_pretrained`
-    folder) are written, each at once or not at all. Ctrl-C ends the run after the current step, saved.
-    Start the same program with `torchrun` to train in several processes.
+    learning rate are by default the model's first recipe (`model.recipes`, chosen by `benchmarks/learning.py`).
+    An exponential moving average of the weights is scored on the validation images after each epoch. With a
+    `folder`, `last.safetensors` (to resume) and `best/` (a `from_pretrained` folder) are written, each at once
+    or not at all. Ctrl-C ends the run after the current step, saved. Start the same program with `torchrun` to
+    train in several processes.
 
     Arguments:
         model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
