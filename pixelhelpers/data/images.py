@@ -1,8 +1,23 @@
-"""A set of images in three splits: `Images`."""
+"""A set of images in three splits: `Images`; the `value_type` of images."""
 
 from dataclasses import dataclass
 
 import torch
+
+
+def value_type(levels: int) -> torch.dtype:
+    """Gives the integer type in which images are held: bytes as long as they suffice.
+
+    PyTorch has unsigned types of 16 and more bits, but hardly an operation for them.
+
+    Arguments:
+        levels: how many values a pixel can take.
+
+    Example:
+        >>> value_type(256), value_type(512)
+        (torch.uint8, torch.int64)
+    """
+    return torch.uint8 if levels <= 256 else torch.int64
 
 
 @dataclass(frozen=True, eq=False, repr=False)
