@@ -1,18 +1,13 @@
 # Two commands do everything: `make lab` to learn, `make test` to prove that it works. `make help` lists the rest.
 PYTHON ?= python3
 PY := .venv/bin/python
-START := notebooks/00_start_here.ipynb
 
 # Two test processes share the cores between them instead of each claiming all.
 WORKERS ?= 2
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 THREADS := $(shell expr $(CORES) / $(WORKERS) '|' 1)
 
-# Jupyter refuses to run as root unless told to. Root is what containers and rented GPU machines give; the server still
-# listens on localhost only and still asks for its token, so it is let through.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
-
-.PHONY: help setup lab test notebooks lint format diff fork
+.PHONY: help setup lab update test notebooks lint format diff fork
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +16,12 @@ setup: ## make .venv and install everything in it; at once when nothing changed
 	@command -v $(PYTHON) >/dev/null || { echo "setup: no $(PYTHON) here; install Python or say which: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) tools/setup_env.py
 
-lab: setup ## open the first notebook in JupyterLab (ARGS="--port 9000" is passed on)
-	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/$(START) $(AS_ROOT) $(ARGS)
+lab: setup ## open the notebooks, copied to my-notebooks/, in JupyterLab (ARGS="--port 9000" is passed on)
+	$(PY) tools/lab.py $(ARGS)
+
+update: ## fetch the newest series; what you wrote in my-notebooks/ stays
+	@$(PYTHON) tools/lab.py --update
+	@$(MAKE) --no-print-directory setup
 
 test: setup ## run unit tests, doctests and every notebook (ARGS="-k mask" is passed on)
 	OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
