@@ -5,6 +5,7 @@ cannot see it.
 """
 
 import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 
@@ -89,15 +90,28 @@ def show(picture: Figure | bytes, alt: str) -> None:
     """
     from IPython.display import display
 
-    data, metadata = _with_text(picture if isinstance(picture, bytes) else png(picture), alt)
-    display(data, raw=True, metadata=metadata)
+    display(_with_text(picture if isinstance(picture, bytes) else png(picture), alt), raw=True)
 
 
-def _with_text(picture: bytes, alt: str) -> tuple[dict, dict]:
-    """What a notebook is to show, the bytes of a PNG or a GIF and a text, and its metadata."""
-    kind = "image/gif" if picture[:3] == b"GIF" else "image/png"
-    data = {kind: base64.b64encode(picture).decode(), "text/plain": f"[{alt}]"}
-    return data, {kind: {"alt": alt}}
+def tag(picture: bytes, alt: str) -> str:
+    """Gives a picture as a piece of HTML: there its text reaches those who cannot see it, in every reader of notebooks.
+
+    Arguments:
+        picture: the bytes of a PNG or a GIF.
+        alt: what there is to see, in one sentence.
+
+    Example:
+        >>> tag(png(subplots()[0]), "a frame, and nothing in it")[:38]
+        '<img alt="a frame, and nothing in it" '
+    """
+    kind = "gif" if picture[:3] == b"GIF" else "png"
+    content = f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+    return f'<img alt="{html.escape(alt)}" style="max-width: 100%" src="{content}">'
+
+
+def _with_text(picture: bytes, alt: str) -> dict[str, str]:
+    """What a notebook is to show: a picture, and a text where there are no pictures at all."""
+    return {"text/html": tag(picture, alt), "text/plain": f"[{alt}]"}
 
 
 def images(
@@ -438,8 +452,7 @@ def paint_live(
         if handle is not None and (share == 1 or share >= sum(shown[-1:]) + 1 / frames):
             buffer = io.BytesIO()
             _enlarged(image_grid(pictures, columns, model.levels), zoom).save(buffer, "png")
-            data, metadata = _with_text(buffer.getvalue(), alt)
-            (handle.update if shown else handle.display)(data, raw=True, metadata=metadata)
+            (handle.update if shown else handle.display)(_with_text(buffer.getvalue(), alt), raw=True)
             shown.append(share)
 
     return sample(model, count, seed=seed, progress=False, on_step=paint, **options)

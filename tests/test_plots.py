@@ -2,6 +2,8 @@
 
 import base64
 import io
+import re
+from html.parser import HTMLParser
 
 import IPython
 import numpy as np
@@ -21,10 +23,13 @@ class Shown:
         self.pictures, self.calls = [], []
         self.display, self.update = (lambda *given, how=how, **named: self.keep(how, *given, **named) for how in "du")
 
-    def keep(self, how, data, raw, metadata):
-        assert raw and metadata == {"image/png": {"alt": "six"}} and data["text/plain"] == "[six]"
+    def keep(self, how, data, raw):
+        assert raw and data.keys() == {"text/html", "text/plain"} and data["text/plain"] == "[six]"
         self.calls.append(how)
-        self.pictures.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"])))))
+        content = re.fullmatch(
+            '<img alt="six" style="max-width: 100%" src="data:image/png;base64,([^"]+)">', data["text/html"]
+        )[1]
+        self.pictures.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))))
 
 
 @pytest.mark.parametrize("name", ["PixelCNN", "PixelCNNPlusPlus", "MultiscalePixelCNN"])
@@ -40,6 +45,21 @@ def test_paint_live_paints_the_very_images_of_sample_and_shows_how(name, monkeyp
     grid = (ph.image_grid(painted, 3, 4) * 255).round().to(torch.uint8).permute(1, 2, 0)
     last = grid.repeat_interleave(2, 0).repeat_interleave(2, 1).numpy()
     assert np.array_equal(shown.pictures[-1], last) and not np.array_equal(shown.pictures[0], last)
+
+
+@pytest.mark.parametrize("alt", ['a "quoted" <b>word</b> & more', "Σp ≤ 1, it's 'so'", ""])
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_whatever_its_text_a_picture_is_one_tag(alt, kind):
+    frames = torch.randint(4, (3, 1, 4, 4), dtype=torch.uint8)
+    picture = ph.plots.painting(frames, levels=4) if kind == "gif" else ph.plots.png(ph.plots.subplots()[0])
+    found = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda name, attributes: found.append((name, dict(attributes)))
+    parser.feed(ph.plots.tag(picture, alt))
+    ((name, attributes),) = found
+    assert name == "img" and attributes.keys() == {"alt", "src", "style"} and attributes["alt"] == alt
+    start, _, content = attributes["src"].partition(",")
+    assert start == f"data:image/{kind};base64" and base64.b64decode(content) == picture
 
 
 def test_outside_a_notebook_nothing_is_shown(capsys):

@@ -1,4 +1,4 @@
-"""Controls above a picture that is drawn anew: `explorer`, `mask_explorer`, `reach_explorer`, `attention_explorer`."""
+"""Controls above a picture that is drawn anew: `Explorer`; `explorer`, and one each for masks, reach and attention."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,42 +8,65 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..layers import raster_mask
-from ..plots import attention, context, context_legend, kernel, png, subplots
+from ..plots import attention, context, context_legend, kernel, png, subplots, tag
 from ..probes import reached_window
 
 
-def explorer(picture: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+class Explorer(ipywidgets.VBox):
+    """Controls in a row, above a picture with a text for those who cannot see it.
+
+    Where widgets do not run, such as in a notebook on GitHub, the picture is shown as it was.
+
+    Arguments:
+        picture: makes a figure from the controls' values, given as keywords.
+        alt: what there is to see, whatever the controls say; their values are added to it.
+        controls: ipywidgets with a `value` and a `description`, by keyword.
+    """
+
+    def __init__(self, picture: Callable[..., Figure], alt: str, controls: dict[str, ipywidgets.ValueWidget]):
+        self.picture, self.alt, self.controls = picture, alt, controls
+        row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
+        super().__init__([row, ipywidgets.HTML(layout={"max_width": "100%"})], layout={"align_items": "flex-start"})
+        self.redraw()
+        for control in controls.values():
+            control.observe(self.redraw, names="value")
+
+    def redraw(self, change: dict | None = None) -> None:
+        """Draws the picture for what the controls say now."""
+        figure = self.picture(**{name: control.value for name, control in self.controls.items()})
+        values = (f"{control.description} {control.value}" for control in self.controls.values())
+        self.children[1].value = tag(png(figure), f"{self.alt}; {', '.join(values)}")
+
+    def _repr_mimebundle_(self, **keywords):
+        bundle = super()._repr_mimebundle_(**keywords)
+        return bundle | {"text/html": self.children[1].value} if isinstance(bundle, dict) else bundle
+
+
+def explorer(picture: Callable[..., Figure], alt: str = "a picture", **controls: ipywidgets.ValueWidget) -> Explorer:
     """Shows a picture that follows its controls.
 
     Arguments:
         picture: makes a figure from the controls' values, given as keywords.
+        alt: what there is to see, whatever the controls say; their values are added to it.
         controls: ipywidgets with a `value`, one per keyword.
 
     Returns:
-        the controls in a row above an image; show it as the last line of a cell.
+        the controls in a row above a picture; show it as the last line of a cell.
 
     Example:
         >>> from pixelhelpers import plots
-        >>> box = explorer(lambda size: plots.subplots(size=(size, 2))[0], size=ipywidgets.IntSlider(3, 1, 5))
-        >>> before = box.children[1].value
-        >>> box.children[0].children[0].value = 4
-        >>> box.children[1].value != before
-        True
+        >>> size = ipywidgets.IntSlider(3, 1, 5, description="size")
+        >>> box = explorer(lambda size: plots.subplots(size=(size, 2))[0], "an empty frame", size=size)
+        >>> box.children[1].value[:33]
+        '<img alt="an empty frame; size 3"'
+        >>> size.value = 4
+        >>> box.children[1].value[:33]
+        '<img alt="an empty frame; size 4"'
     """
-
-    image = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
-
-    def redraw(change: dict | None = None) -> None:
-        image.value = png(picture(**{name: control.value for name, control in controls.items()}))
-
-    redraw()
-    for control in controls.values():
-        control.observe(redraw, names="value")
-    row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([row, image], layout={"align_items": "flex-start"})
+    return Explorer(picture, alt, controls)
 
 
-def mask_explorer() -> ipywidgets.VBox:
+def mask_explorer() -> Explorer:
     """Lets the reader choose masks, kernel size and depth, and shows what one output pixel sees.
 
     Example:
@@ -54,6 +77,7 @@ def mask_explorer() -> ipywidgets.VBox:
     types = {"options": ("A", "B"), "style": {"button_width": "3em"}}
     return explorer(
         _stack,
+        "two kernels, and which earlier pixels a stack of them sees",
         first=ipywidgets.ToggleButtons(value="A", description="first layer", **types),
         later=ipywidgets.ToggleButtons(value="B", description="later layers", **types),
         kernel_size=ipywidgets.IntSlider(3, 3, 7, 2, description="kernel"),
@@ -61,7 +85,7 @@ def mask_explorer() -> ipywidgets.VBox:
     )
 
 
-def reach_explorer() -> ipywidgets.VBox:
+def reach_explorer() -> Explorer:
     """Lets the reader choose kernels and depth, and counts what the middle pixel of an image sees and misses.
 
     Example:
@@ -72,13 +96,14 @@ def reach_explorer() -> ipywidgets.VBox:
     sides = {"min": 3, "max": 9, "step": 2}
     return explorer(
         _reach,
+        "an image of 28 by 28 pixels: which of the earlier ones its middle pixel sees, misses, or cannot reach",
         stem=ipywidgets.IntSlider(7, **sides, description="first kernel"),
         kernel_size=ipywidgets.IntSlider(3, **sides, description="later ones"),
         layers=ipywidgets.IntSlider(6, 1, 16, description="layers"),
     )
 
 
-def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 256) -> ipywidgets.VBox:
+def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 256) -> Explorer:
     """Lets the reader choose an image and a query pixel, and shows where every head of every block looks.
 
     Arguments:
@@ -105,6 +130,7 @@ def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 2
 
     return explorer(
         picture,
+        "an image, and in orange where each head of each block looks from one of its pixels",
         image=ipywidgets.IntSlider(0, 0, len(pictures) - 1, description="image"),
         row=ipywidgets.IntSlider(height // 2, 0, height - 1, description="row"),
         column=ipywidgets.IntSlider(width // 2, 0, width - 1, description="column"),

@@ -44,6 +44,9 @@ OUTPUTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
 PICTURES = """() => Array.from(document.querySelectorAll('.jp-OutputArea img'))
     .filter(image => image.complete && image.naturalWidth > 20).length"""
 
+WITHOUT_TEXT = """() => Array.from(document.querySelectorAll('.jp-OutputArea img'))
+    .filter(image => image.naturalWidth > 20 && !image.alt.trim()).length"""
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
@@ -136,7 +139,7 @@ def complaints(page) -> list[str]:
 def test_the_first_notebook_runs_to_its_end_and_shows_pictures(page, lab, tmp_path):
     open_notebook(page, lab, "00_start_here.ipynb")
     cells = run_all(page)
-    wanted = sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"])
+    wanted = sum("<img" in output.get("data", {}).get("text/html", "") for cell in cells for output in cell["outputs"])
     assert wanted >= 2
     most = 0
     for k in range(page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length")):
@@ -145,6 +148,7 @@ def test_the_first_notebook_runs_to_its_end_and_shows_pictures(page, lab, tmp_pa
         page.wait_for_timeout(200)
         page.screenshot(path=tmp_path / f"cell_{k:02}.png")
         most = max(most, page.evaluate(PICTURES))
+        assert not page.evaluate(WITHOUT_TEXT), "a picture has no text for those who cannot see it"
     assert most >= 1, "no picture appeared"
     assert not complaints(page)
 
@@ -154,8 +158,8 @@ def test_a_slider_redraws_its_picture(page, lab, tmp_path):
     run_all(page)
     slider = page.locator(".jp-OutputArea .noUi-handle").first
     slider.scroll_into_view_if_needed()
-    picture = page.locator(".jp-OutputArea .widget-image").first
-    before = picture.get_attribute("src")
+    picture = page.locator(".jp-OutputArea .widget-html img").first
+    before, text = picture.get_attribute("src"), picture.get_attribute("alt")
     slider.focus()
     page.keyboard.press("ArrowRight")
     for _ in range(50):
@@ -164,4 +168,5 @@ def test_a_slider_redraws_its_picture(page, lab, tmp_path):
         page.wait_for_timeout(100)
     page.screenshot(path=tmp_path / "slider.png")
     assert picture.get_attribute("src") != before
+    assert picture.get_attribute("alt") != text and "kernel 3" in text
     assert not complaints(page)
