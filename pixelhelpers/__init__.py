@@ -7,7 +7,20 @@ exercises, with the libraries that they need, load when they are first used.
 import importlib
 from typing import Any
 
-from . import data, distributions, grids, hardware, layers, models, probes, rewriting, sampling, scoring, training
+from . import (
+    data,
+    distributions,
+    grids,
+    hardware,
+    layers,
+    models,
+    probes,
+    records,
+    rewriting,
+    sampling,
+    scoring,
+    training,
+)
 from .checking import check_model
 from .data import DataError, Images, load_images
 from .errors import CausalityError, ModelError
@@ -32,6 +45,7 @@ from .probes import (
     nearest_neighbours,
     receptive_field,
 )
+from .records import list_records, record
 from .sampling import sample
 from .scoring import bits_per_dim, evaluate, total_probability
 from .training import History, fit
@@ -69,6 +83,7 @@ __all__ = [
     "image_grid",
     "layers",
     "list_pretrained",
+    "list_records",
     "load_images",
     "load_pretrained",
     "models",
@@ -76,6 +91,8 @@ __all__ = [
     "plots",
     "probes",
     "receptive_field",
+    "record",
+    "records",
     "rewriting",
     "sample",
     "sampling",

@@ -1,6 +1,7 @@
 """The project's files agree with each other, and its tools do what the Makefile promises."""
 
 import dataclasses
+import fnmatch
 import importlib
 import json
 import math
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+import pixelhelpers as ph
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -131,13 +134,31 @@ def test_workflow_covers_the_oldest_python_and_torch():
 # What goes into a wheel
 
 
-def test_wheel_carries_digits_and_weights():
+def test_wheel_carries_digits_weights_and_records():
     build = tomllib.loads(read("pyproject.toml"))["tool"]["hatch"]["build"]
     assert build["targets"]["wheel"]["packages"] == ["pixelhelpers"]
-    for source, target in build["targets"]["wheel"]["force-include"].items():
+    wanted = {"data/digits.npz": "pixelhelpers/data_files/digits.npz"}
+    for path in [*ROOT.glob("benchmarks/*.json"), ROOT / "benchmarks" / "minutes.png"]:
+        wanted[f"benchmarks/{path.name}"] = f"pixelhelpers/records/{path.name}"
+    assert build["targets"]["wheel"]["force-include"] == wanted
+    for source in wanted:
         assert (ROOT / source).is_file()
-        assert target == "pixelhelpers/data_files/digits.npz"
-        assert f"/{source}" in build["targets"]["sdist"]["include"]
+        assert any(fnmatch.fnmatch(f"/{source}", pattern) for pattern in build["targets"]["sdist"]["include"])
+
+
+def test_a_record_is_read_from_the_checkout_and_from_an_installed_package(tmp_path, monkeypatch):
+    names = {path.stem for path in ROOT.glob("benchmarks/*.json")}
+    assert set(ph.list_records()) == names and len(names) > 5
+    for name in names:
+        assert ph.record(name) == json.loads(read("benchmarks", f"{name}.json"))
+    (tmp_path / "benchmarks").mkdir()  # somebody else's, beside the package in site-packages
+    (tmp_path / "benchmarks" / "shifted.json").write_text("{}")
+    installed = tmp_path / "pixelhelpers"
+    shutil.copytree(ROOT / "benchmarks", installed / "records")
+    monkeypatch.setattr(ph.records, "_PACKAGE", installed)
+    assert set(ph.list_records()) == names and ph.record("shifted")["runs"]
+    with pytest.raises(ValueError, match="no record is called 'shiftet'; there are: ablation"):
+        ph.record("shiftet")
 
 
 def test_git_keeps_shipped_data_and_ignores_downloads():

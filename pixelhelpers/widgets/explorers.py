@@ -1,4 +1,6 @@
-"""Controls above a picture that is drawn anew: `Explorer`; `explorer`, and one each for masks, reach and attention."""
+"""Controls above a picture that is drawn anew: the `Explorer`, and `explorer`, which makes one of any picture;
+`mask_explorer`, `reach_explorer`, `attention_explorer`.
+"""
 
 from collections.abc import Callable, Sequence
 
