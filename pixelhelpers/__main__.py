@@ -141,7 +141,7 @@ def _build(options: argparse.Namespace, images: data.Images) -> AutoregressiveMo
         weights = _load_weights(options.begin)
         model = type(weights)(**weights.settings | network)  # of another dropout, if one was given
         model.load_state_dict(weights.state_dict())
-        model.card = weights.card
+        model.begun_with = {"weights": options.begin, "card": weights.card}
         return model
     kind = options.model or "pixelcnn"
     if options.softmax:
@@ -160,7 +160,6 @@ def _build(options: argparse.Namespace, images: data.Images) -> AutoregressiveMo
 def _train(options: argparse.Namespace) -> int:
     images = data.load_images(options.data, options.root, fallback=False)
     model = _build(options, images)
-    before, model.card = model.card, None
     augment = functools.partial(data.random_shift, most=options.shift) if options.shift else None
     given = {flag.strip("-").replace("-", "_") for flag in TRAINING} - {"shift"} | {"folder", "resume"}
     keywords = {name: value for name, value in vars(options).items() if name in given}
@@ -184,8 +183,8 @@ def _train(options: argparse.Namespace) -> int:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
         f"{options.device or hardware.default_device()}, PyTorch {torch.__version__}",
     }
-    if options.begin is not None:
-        card["begun_with"] = {"weights": options.begin, "card": before}
+    if model.begun_with is not None:
+        card["begun_with"] = model.begun_with
     write_atomically(best / "card.json", (json.dumps(card, indent=2) + "\n").encode())
     print(f"test: {test:.4f} bits/dim; weights and record are in {best}")
     return 0

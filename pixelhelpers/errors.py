@@ -1,4 +1,4 @@
-"""What can go wrong and has a name: `ModelError`, `CausalityError`, `DataError`; `require` says it in words."""
+"""What can go wrong and has a name: `ModelError`, `CausalityError`, `DataError`; `require`, `brief` say it in words."""
 
 
 class ModelError(AssertionError):
@@ -26,3 +26,15 @@ def require(holds: bool, otherwise: str, error: type[Exception] = ValueError) ->
     """
     if not holds:
         raise error(otherwise)
+
+
+def brief(what: object) -> str:
+    """Gives an error of somebody else's code, or a text from somebody else's file, in one short line.
+
+    Example:
+        >>> brief(ValueError("two\\nlines")), len(brief("x" * 1000))
+        ('two lines', 200)
+    """
+    text = "".join(letter if letter.isprintable() else " " for letter in str(what) or type(what).__name__)
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -158,7 +158,7 @@ class MaskedConv2d(nn.Conv2d):
         rows, columns = _sides(kernel_size)
         super().__init__(in_channels, out_channels, (rows, columns), padding=(rows // 2, columns // 2))
         self.register_buffer("mask", mask, persistent=False)
-        self._has_shut_centre = not bool(mask[:, :, rows // 2, columns // 2].all())
+        self._has_shut_centre = mask_type == "A" or image_channels > 1
 
     def reset_parameters(self) -> None:
         """Draws weights and biases from U(-b, b), b = 1 / sqrt(live taps of that output)."""

@@ -4,6 +4,7 @@ Nothing here touches the network: a server on this machine plays the mirrors, an
 that are small and random. What needs a real set reads it from `$PIXELHELPERS_DATA`.
 """
 
+import contextlib
 import dataclasses
 import errno
 import gzip
@@ -123,6 +124,32 @@ def slow(handler, body):
         time.sleep(0.25)
 
 
+def endless(handler, body, length=None):
+    handler.send_response(200)
+    if length:
+        handler.send_header("Content-Length", str(length))
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            handler.wfile.write(bytes(10**5))
+
+
+def said_to_be_endless(handler, body):
+    endless(handler, body, 10**15)
+
+
+def dripping(handler, body):
+    handler.head(len(body))
+    with contextlib.suppress(OSError):
+        for byte in body[:200]:
+            handler.wfile.write(bytes([byte]))
+            time.sleep(0.05)
+
+
+def bomb(handler, body):
+    whole(handler, gzip.compress(bytes(10**7)))
+
+
 @pytest.fixture
 def server():
     with Server() as server:
@@ -153,6 +180,7 @@ def fashion(server, monkeypatch):
     checksums = {f"{RAW}/{file}": md5(idx(array)) for file, array in arrays.items()}
     monkeypatch.setattr(data, "_UNPACKED_MD5", checksums)
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [server.url])
+    monkeypatch.setattr(datasets.FashionMNIST, "resources", [(file, md5(body)) for file, body in server.files.items()])
     return arrays
 
 
@@ -534,6 +562,73 @@ def test_a_bad_download_is_said_and_the_next_one_succeeds(
     assert_is_fashion(load_images("fashion-mnist", root=tmp_path), fashion)
 
 
+@pytest.mark.parametrize(
+    "answer, phrase",
+    [
+        (endless, "127.0.0.1 sends more than 300,000 bytes"),
+        (said_to_be_endless, "127.0.0.1 sends more than 300,000 bytes"),
+        (dripping, "bytes a second for"),
+        (bomb, "127.0.0.1 sent a truncated or foreign file"),
+    ],
+)
+def test_a_mirror_that_sends_too_much_too_slowly_or_something_else_is_left(
+    fashion, server, tmp_path, monkeypatch, capsys, answer, phrase
+):
+    """Nothing of it stays, nothing foreign is unpacked, and the disk never holds more than the limit."""
+    from torchvision.datasets import utils
+
+    assert data._LARGEST > 187e6 and data._RATE * data._SPAN < 1e6
+    monkeypatch.setattr(data, "_LARGEST", 300_000)
+    monkeypatch.setattr(data, "_SPAN", 0.5)
+    monkeypatch.setattr(utils, "extract_archive", lambda *_: pytest.fail("unpacked"))
+    server.answer, began = answer, time.monotonic()
+    assert_falls_back(capsys, phrase, root=tmp_path)
+    assert time.monotonic() - began < 20 and contents(tmp_path) == {}
+
+
+def test_a_packed_file_that_swells_is_not_unpacked(fashion, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "_LARGEST", 300_000)
+    put(tmp_path, {f"{IMAGES}.gz": gzip.compress(bytes(10**7))})
+    from torchvision.datasets import utils
+
+    monkeypatch.setattr(utils, "extract_archive", lambda *_: pytest.fail("unpacked"))
+    assert_falls_back(capsys, "truncated or not the published file", root=tmp_path, download=False)
+
+
+def a_dead_process() -> int:
+    """The number of a process that there is no longer."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    return process.pid
+
+
+def test_what_killed_downloads_left_is_removed_and_nothing_else(fashion, server, tmp_path):
+    dead = tmp_path / f"{data._INCOMING}{a_dead_process()}-abc"
+    others = [
+        tmp_path / f"{data._INCOMING}{os.getpid()}-abc",  # downloading
+        tmp_path / f".incoming-another-machine-{a_dead_process()}-abc",
+        tmp_path / ".incoming-abc",
+        tmp_path / f"{data._INCOMING}x",
+    ]
+    put(tmp_path, {folder.relative_to(tmp_path) / "half": b"half" for folder in (dead, *others)})
+    load_images("fashion-mnist", root=tmp_path, fallback=False)
+    assert not dead.exists() and all((folder / "half").exists() for folder in others)
+
+
+def test_without_a_home_folder_the_digits_are_there(installed, monkeypatch, capsys):
+    def homeless(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for root in (None, "~/sets"):
+        assert_falls_back(capsys, "Could not determine home directory", "$PIXELHELPERS_DATA", root=root)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")  # no home is needed then
+    assert "/cache" in folder_named_in_error()
+
+
 def test_no_network_is_said(fashion, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://mirror.invalid/"])
     assert_falls_back(capsys, "mirror.invalid gave no data", "Name or service not known", root=tmp_path)
@@ -589,7 +684,7 @@ def test_ctrl_c_ends_the_download_and_leaves_nothing_behind(fashion, server, tmp
     hung_up = threading.Event()
 
     def endless(handler, body):
-        handler.head(10**15)
+        handler.head(10**8)
         try:
             while True:
                 handler.wfile.write(bytes(10**5))
@@ -628,6 +723,7 @@ data.load_images("fashion-mnist", root={str(tmp_path)!r})
     assert not (tmp_path / RAW).exists()
     server.answer = whole
     assert_is_fashion(load_images("fashion-mnist", root=tmp_path), fashion)
+    assert not list(tmp_path.glob(".incoming-*"))
 
 
 def test_several_may_download_at_once(fashion, server, tmp_path):

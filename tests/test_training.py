@@ -14,7 +14,6 @@ import textwrap
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -365,8 +364,7 @@ def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, t
 
 
 def settings_of_a_run(folder) -> dict:
-    with safe_open(folder / "last.safetensors", framework="pt") as file:
-        return json.loads(file.metadata()["run"])["settings"]
+    return files.read_header(folder / "last.safetensors").about["settings"]
 
 
 @pytest.mark.parametrize(("has_matrix_units", "expected"), [(True, "bf16"), (False, "no"), (None, "no")])
@@ -573,20 +571,17 @@ def test_a_killed_run_resumes_and_ends_like_an_uninterrupted_one(optimizer, tiny
 def test_a_checkpoint_of_another_version_is_refused_by_a_clear_line(tiny, tmp_path):
     fit(small(), tiny, folder=tmp_path)
     file = tmp_path / "last.safetensors"
-    with safe_open(file, framework="pt") as opened:
-        run = json.loads(opened.metadata()["run"])
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+    run = files.read_header(file).about
     del run["format"]  # as before there were formats
-    files.write_weights(file, tensors, {"run": json.dumps(run)})
-    with pytest.raises(ValueError, match=r"last\.safetensors has format None, this package resumes 3: train anew"):
+    files.write_weights(file, files.read_weights(file), run)
+    with pytest.raises(ValueError, match=r"last\.safetensors has format None, this package resumes 4: train anew"):
         fit(small(), tiny, folder=tmp_path, resume=True)
 
 
 def test_settings_are_frozen_stored_whole_and_compared_but_for_patience(tiny, tmp_path):
     shift = functools.partial(ph.data.random_shift, most=1)
     fit(small(), tiny, folder=tmp_path, epochs=1, augment=shift, seconds=900, patience=4)
-    with safe_open(tmp_path / "last.safetensors", framework="pt") as file:
-        stored = json.loads(file.metadata()["run"])["settings"]
+    stored = settings_of_a_run(tmp_path)
     settings = ph.training.Settings(**stored)
     assert stored == dataclasses.asdict(settings) and settings.differences(stored) == []
     assert settings.augment == "random_shift(most=1)" and settings.network == {**settings.network, "hidden": 8}
@@ -610,8 +605,7 @@ def test_on_epoch_sees_the_scored_model_and_the_saved_history_and_changes_nothin
         told.append((ph.evaluate(model, tiny.valid), [dict(row) for row in history]))
         ph.sample(model, 2, progress=False)  # takes a seed from the global generator
         torch.rand(7)
-        with safe_open(tmp_path / "last.safetensors", framework="pt") as file:
-            assert json.loads(file.metadata()["run"])["history"] == history
+        assert files.read_header(tmp_path / "last.safetensors").about["history"] == history
 
     plain, watched = small(dropout=0.3), small(dropout=0.3)
     history = fit(plain, tiny, epochs=3)
@@ -671,7 +665,7 @@ def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     fit(small(), tiny, folder=tmp_path)
     file = tmp_path / "last.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="not a whole checkpoint"):
+    with pytest.raises(ValueError, match=r"last\.safetensors is not a whole .*: move it away to train anew, or begin"):
         fit(small(), tiny, folder=tmp_path, resume=True)
 
 
@@ -689,7 +683,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, tmp_path, monkeypatc
     with pytest.raises(OSError, match="No space left"):
         fit(small(), tiny, folder=tmp_path / "b")
     monkeypatch.undo()
-    assert [path.name for path in (tmp_path / "b").iterdir()] == ["last.safetensors"]  # and no half of another
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {".lock", "last.safetensors"}  # no half of another
     whole, resumed = small(), small()
     history = fit(whole, tiny)
     assert without_time(fit(resumed, tiny, folder=tmp_path / "b", resume=True)) == without_time(history)
@@ -713,8 +707,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_whole_files(tin
 
 def test_a_run_leaves_no_pickle_behind(tiny, tmp_path):
     fit(small(), tiny, folder=tmp_path)
-    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == [os.path.join("best", "config.json"), os.path.join("best", "model.safetensors"), "last.safetensors"]
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {".lock", "best/config.json", "best/model.safetensors", "last.safetensors"}
+    assert (tmp_path / ".lock").read_bytes() == b""
     assert ph.PixelCNN.from_pretrained(tmp_path / "best").settings["hidden"] == 8
 
 

@@ -2,17 +2,23 @@
 
 A file in the data folder counts only when its checksum is right, so a truncated, foreign or
 half-written one is never taken for whole, and a download moves there only when it is finished.
+A mirror may send anything: too much, too slowly, or something else, which is not even unpacked.
 torchvision knows where the sets are published, unpacks them and reads them. The transfer itself is
 written here, because torchvision's waits for ever on a network that stays silent.
 """
 
 import difflib
+import glob
 import gzip
+import hashlib
 import os
+import platform
 import queue
+import re
 import sys
 import tempfile
 import threading
+import time
 import urllib.parse
 import urllib.request
 import zlib
@@ -20,9 +26,10 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, rmtree
 
 import numpy as np
+import psutil
 import torch
 
 from ..errors import DataError, require
@@ -30,6 +37,9 @@ from .images import Images
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PATIENCE = 7.0  # seconds without a byte, all mirrors together, before a download is given up
+_RATE, _SPAN = 10_000, 10.0  # bytes a second that a mirror must send, over so many seconds
+_LARGEST = 200_000_000  # bytes, packed or not: CIFAR-10, the largest, has 187 million
+_INCOMING = f".incoming-{platform.node()}-"  # and who downloads, a process of this machine
 _VALID = 5_000  # how many images at the end of the published training file are for validation
 
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
@@ -102,8 +112,9 @@ def load_images(
     require(name in tuple(_CLASSES), _unknown(name))
     if name == "digits":
         return _bundled_digits()
-    folder = _data_folder(root)
+    folder = None
     try:
+        folder = _data_folder(name, root)
         return _through_torchvision(name, folder, download)
     except (DataError, OSError) as error:
         trouble = (
@@ -139,19 +150,23 @@ def _bundled_digits() -> Images:
     return Images(**images, **labels, name="digits", levels=256, classes=_CLASSES["digits"])
 
 
-def _data_folder(root: str | os.PathLike | None) -> Path:
-    chosen = root or os.environ.get("PIXELHELPERS_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
-    checkout = _PACKAGE.parent / "data"
-    if (checkout / "digits.npz").is_file():
-        return checkout
-    home = Path.home()
-    users_cache = {
-        "win32": os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local",
-        "darwin": home / "Library" / "Caches",
-    }
-    return Path(users_cache.get(sys.platform, os.environ.get("XDG_CACHE_HOME") or home / ".cache")) / "pixelhelpers"
+def _data_folder(name: str, root: str | os.PathLike | None) -> Path:
+    chosen, checkout = root or os.environ.get("PIXELHELPERS_DATA"), _PACKAGE.parent / "data"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return checkout if (checkout / "digits.npz").is_file() else _users_cache() / "pixelhelpers"
+    except RuntimeError as error:
+        raise DataError(
+            f"{name} has no place: {error}. Choose a folder: load_images({name!r}, root=…) or $PIXELHELPERS_DATA."
+        ) from None
+
+
+def _users_cache() -> Path:
+    variable, usual = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}.get(
+        sys.platform, ("XDG_CACHE_HOME", ".cache")
+    )
+    return Path(os.environ.get(variable) or Path.home() / usual)
 
 
 def _through_torchvision(name: str, root: Path, download: bool) -> Images:
@@ -201,10 +216,10 @@ def _archives(dataset: type) -> Iterator["_Archive"]:
     """The downloads that make up a torchvision data set."""
     if hasattr(dataset, "mirrors"):  # MNIST and Fashion-MNIST: one .gz per file
         folder = f"{dataset.__name__}/raw"
-        for packed, _ in dataset.resources:
+        for packed, md5 in dataset.resources:
             file = f"{folder}/{packed.removesuffix('.gz')}"
             urls = [mirror + packed for mirror in dataset.mirrors]
-            yield _Archive(f"{folder}/{packed}", None, urls, {file: _UNPACKED_MD5[file]})
+            yield _Archive(f"{folder}/{packed}", md5, urls, {file: _UNPACKED_MD5[file]})
     else:  # CIFAR-10: one .tar.gz for all
         meta = (dataset.meta["filename"], dataset.meta["md5"])
         files = [*dataset.train_list, *dataset.test_list, meta]
@@ -215,7 +230,7 @@ def _archives(dataset: type) -> Iterator["_Archive"]:
 @dataclass(frozen=True)
 class _Archive:
     path: str  # below the data folder, as are the contents
-    md5: str | None  # None: only the contents count
+    md5: str
     urls: list[str]
     contents: dict[str, str]  # path and MD5 of each unpacked file
 
@@ -236,29 +251,46 @@ class _Archive:
     def unpack(self, source: Path, target: Path) -> bool:
         from torchvision.datasets.utils import check_integrity, extract_archive
 
-        if not check_integrity(source / self.path, self.md5):
+        packed = source / self.path
+        if not check_integrity(packed, self.md5) and not self._is_packed_anew(packed):
             return False
         place = (target / self.path).parent
         place.mkdir(parents=True, exist_ok=True)
         try:
-            extract_archive(source / self.path, place)
+            extract_archive(packed, place)
         except (EOFError, gzip.BadGzipFile, zlib.error):
             return False
         return self.lies_unpacked_in(target)
+
+    def _is_packed_anew(self, packed: Path) -> bool:
+        """Whether a .gz that is not the published one holds what was published: read before it is unpacked."""
+        if packed.suffixes != [".gz"] or not packed.is_file():
+            return False
+        content, length = hashlib.md5(usedforsecurity=False), 0
+        try:
+            with gzip.open(packed) as file:
+                while length <= _LARGEST and (chunk := file.read(1 << 20)):
+                    content.update(chunk)
+                    length += len(chunk)
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            return False
+        return [content.hexdigest()] == list(self.contents.values())
 
     def trouble_in(self, folder: Path) -> str:
         """Why nothing could be collected from `folder`, in words."""
         from torchvision.datasets.utils import check_integrity
 
         for file, md5 in {self.path: self.md5, **self.contents}.items():
-            if (folder / file).is_file() and not (md5 and check_integrity(folder / file, md5)):
+            if (folder / file).is_file() and not check_integrity(folder / file, md5):
                 return f"{folder / file} is truncated or not the published file"
         return f"{folder / self.path} is missing"
 
     def download(self, name: str, root: Path) -> None:
         """Puts the unpacked files into `root`, each of them whole from the moment it is there."""
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".incoming-", ignore_cleanup_errors=True) as folder:
+        _sweep(root)
+        prefix = f"{_INCOMING}{os.getpid()}-"
+        with tempfile.TemporaryDirectory(dir=root, prefix=prefix, ignore_cleanup_errors=True) as folder:
             incoming = Path(folder)
             self._transfer_from_any_mirror(name, root, incoming)
             for file, md5 in self.contents.items():
@@ -266,6 +298,8 @@ class _Archive:
                 _move(incoming / file, root / file, md5)
 
     def _transfer_from_any_mirror(self, name: str, root: Path, incoming: Path) -> None:
+        from torchvision.datasets.utils import check_integrity
+
         target = incoming / self.path
         target.parent.mkdir(parents=True, exist_ok=True)
         for url in self.urls:
@@ -274,12 +308,20 @@ class _Archive:
             except ConnectionError as error:
                 trouble = str(error)
             else:
-                if self.unpack(incoming, incoming):
+                if check_integrity(target, self.md5) and self.unpack(incoming, incoming):
                     return
                 trouble = f"{_host(url)} sent a truncated or foreign file"
         raise DataError(
             f"{name}: {self.trouble_in(root)}, and {trouble}. Check the connection, or put the published file there."
         )
+
+
+def _sweep(root: Path) -> None:
+    """Removes what killed downloads of this machine have left."""
+    for folder in root.glob(f"{glob.escape(_INCOMING)}*"):
+        owner = re.match(r"(\d{1,9})-", folder.name.removeprefix(_INCOMING))
+        if owner and not folder.is_symlink() and not psutil.pid_exists(int(owner[1])):
+            rmtree(folder, ignore_errors=True)
 
 
 def _move(file: Path, place: Path, md5: str) -> None:
@@ -301,9 +343,17 @@ def _transfer(url: str, path: Path, patience: float) -> None:
         open(path, "wb") as file,
         tqdm(desc=path.name, unit="B", unit_scale=True, delay=0.1) as bar,  # none without a byte
     ):
+        began = before = 0.0
         for total, chunk in chunks:
+            if max(total or 0, file.tell() + len(chunk)) > _LARGEST:
+                raise ConnectionError(f"{_host(url)} sends more than {_LARGEST:,} bytes")
             bar.total = total
             bar.update(file.write(chunk))
+            began = began or time.monotonic()
+            if (spent := time.monotonic() - began) > _SPAN:
+                if (rate := (file.tell() - before) / spent) < _RATE:
+                    raise ConnectionError(f"{_host(url)} sent {rate:,.0f} bytes a second for {spent:.0f} seconds")
+                began, before = time.monotonic(), file.tell()
 
 
 def _chunks(url: str, patience: float) -> Generator[tuple[int | None, bytes], None, None]:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import reprlib
 from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from ..errors import require
-from ..files import read_weights, write_atomically, write_weights
+from ..errors import brief, require
+from ..files import pack_weights, read_header, read_json, read_weights, write_together
 from ..stepping import WHOLE_ROW, Front, Fronts, Wavefront, raster_order
 from .heads import At, Conditionals, Head
 
 FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PLAIN = str | int | float | list | tuple | dict | None
 MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -114,6 +118,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
     head: Head
     recipes: ClassVar[tuple[Recipe, ...]] = (Recipe("adam", 32, 1e-3), Recipe("muon", 16, 0.02))  # the default first
     card: dict | None = None
+    begun_with: dict | None = None  # which weights a training began with, and their card
     settings: dict[str, Any]
     built_of: list[tuple[str, type, str]]
     _known: ClassVar[dict[str, type["AutoregressiveModel"]]] = {}
@@ -294,7 +299,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
     # -- files ------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes `config.json` and `model.safetensors`, each at once or not at all.
+        """Writes `config.json` and `model.safetensors`, both or neither.
 
         Arguments:
             folder: made if missing.
@@ -302,66 +307,164 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"class": type(self).__name__, "format": FORMAT, "settings": self.settings}
-        write_atomically(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-        write_weights(folder / "model.safetensors", self.state_dict())
+        write_together(
+            {
+                folder / WEIGHTS: pack_weights(self.state_dict(), {"config": config}),
+                folder / CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+            }
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | Path):
         """Builds the model that `save_pretrained` wrote, in evaluation mode, on the CPU.
+
+        What does not fit is refused before it costs memory: a file of somebody else's may say anything.
 
         Arguments:
             folder: holds `config.json` and `model.safetensors`; a `card.json` beside them becomes `.card`.
 
         Raises:
             FileNotFoundError: when one of the two files is missing.
-            ValueError: for an unknown class, format or setting, or weights of other names or shapes.
+            ValueError: for an unknown class, format or setting, two files that do not belong together, or weights of
+                other names, shapes or types, or that are not finite.
         """
         folder = Path(folder)
-        for name in ("config.json", "model.safetensors"):
+        for name in (CONFIG, WEIGHTS):
             require(
                 (folder / name).is_file(),
                 f"{folder} holds no {name}: give a folder that save_pretrained wrote.",
                 FileNotFoundError,
             )
-        model = cls._from_config(folder / "config.json")
-        weights = read_weights(folder / "model.safetensors")
-        own = model.state_dict()
-        for name in sorted(own.keys() | weights.keys()):
-            require(
-                name in weights, f"{folder / 'model.safetensors'} lacks the weight {name!r} of {type(model).__name__}."
-            )
-            require(name in own, f"{folder / 'model.safetensors'} holds {name!r}, unknown to {type(model).__name__}.")
-            require(
-                own[name].shape == weights[name].shape,
-                f"weight {name!r} has shape {tuple(weights[name].shape)}, but {folder / 'config.json'} "
-                f"describes {tuple(own[name].shape)}.",
-            )
-        model.load_state_dict(weights)
+        config = cls._config(folder / CONFIG)
+        shapes, about = read_header(folder / WEIGHTS)
+        model = cls._built(config, shapes, folder)
+        require(
+            about.get("config", config) == config,
+            f"{folder / CONFIG} and {WEIGHTS} do not belong together: {_differences(config, about.get('config'))}; "
+            "save or fetch both again.",
+        )
+        model.load_state_dict(_fitting_weights(model, folder / WEIGHTS))
         if (folder / "card.json").is_file():
             try:
-                model.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+                model.card = read_json(folder / "card.json")
             except ValueError as error:
-                raise ValueError(f"{folder / 'card.json'} is not a whole record ({error}): fetch it again.") from None
+                raise ValueError(
+                    f"{folder / 'card.json'} is not a whole record ({brief(error)}): fetch it again."
+                ) from None
         return model.eval()
 
     @classmethod
-    def _from_config(cls, path: Path) -> "AutoregressiveModel":
+    def _kinds(cls) -> dict[str, type["AutoregressiveModel"]]:
+        """The classes that a file may name; somebody's own class loads what it has saved."""
+        return {kind.__name__: kind for kind in (*cls._known.values(), cls) if issubclass(kind, cls)}
+
+    @classmethod
+    def _config(cls, path: Path) -> dict[str, Any]:
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = read_json(path)
             name, version, settings = config["class"], config["format"], config["settings"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a model's configuration ({error!r}): fetch it again.") from None
-        # Somebody's own class loads what it has saved.
-        known = {kind.__name__: kind for kind in (*cls._known.values(), cls) if issubclass(kind, cls)}
+            raise ValueError(f"{path} is not a model's configuration ({brief(error)}): fetch it again.") from None
+        known = cls._kinds()
         require(
             isinstance(name, str) and name in known,
-            f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}.",
+            f"{path} names the class {reprlib.repr(name)}; known here: {', '.join(sorted(known))}.",
         )
-        require(version == FORMAT, f"{path} has format {version!r}, this package reads {FORMAT}: update the package.")
+        require(
+            version == FORMAT,
+            f"{path} has format {reprlib.repr(version)}, this package reads {FORMAT}: update the package.",
+        )
+        require(
+            isinstance(settings, dict),
+            f"{path} has settings that {name} does not take: they are a {type(settings).__name__}.",
+        )
+        return config
+
+    @classmethod
+    def _built(cls, config: dict[str, Any], shapes: dict[str, tuple[int, ...]], folder: Path) -> "AutoregressiveModel":
+        """Builds the network of a configuration if weights of these shapes fit it."""
+        kind, settings = cls._kinds()[config["class"]], config["settings"]
         try:
-            return known[name](**settings)
-        except TypeError as error:
-            raise ValueError(f"{path} has settings that {name} does not take: {error}.") from None
+            if kind.__module__.startswith(f"{__package__}."):  # a constructor of one's own may want more than paper
+                with torch.device("meta"), _Patience(1000 + 100 * len(shapes)):
+                    on_paper = kind(**settings)
+                _check_shapes(on_paper, shapes, folder)
+            model = kind(**settings)
+        except _Unfit:
+            raise
+        except Exception as error:  # a constructor raises whatever strange settings make it trip over
+            raise ValueError(
+                f"{folder / CONFIG} has settings that {kind.__name__} does not take: {brief(error)}"
+            ) from None
+        _check_shapes(model, shapes, folder)
+        return model
+
+
+class _Unfit(ValueError):
+    """Weights and configuration do not fit; the message says it all."""
+
+
+class _Patience(TorchFunctionMode):
+    """Stops a constructor that goes on and on, in this thread only."""
+
+    def __init__(self, most: int):
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.left -= 1
+        require(self.left > 0, "they describe more layers than there are weights for.")
+        return function(*args, **(kwargs or {}))
+
+
+def _differences(config: dict[str, Any], other: Any) -> str:
+    """Says where two configurations differ."""
+    one, two = (
+        ({**each, "settings": None} | each["settings"])
+        if isinstance(each, dict) and isinstance(each.get("settings"), dict)
+        else {"all": each}
+        for each in (config, other)
+    )
+    return ", ".join(
+        f"{brief(name)} is {reprlib.repr(one.get(name))} there, {reprlib.repr(two.get(name))} here"
+        for name in list(one | two)[:9]
+        if one.get(name) != two.get(name)
+    )
+
+
+def _check_shapes(model: AutoregressiveModel, shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
+    """Refuses weights of other names or shapes than the model's, by name."""
+    own, kind = model.state_dict(), type(model).__name__
+    for name in sorted(own.keys() | shapes.keys()):
+        short = brief(repr(name))
+        require(name in shapes, f"{folder / WEIGHTS} lacks the weight {short} of {kind}.", _Unfit)
+        require(name in own, f"{folder / WEIGHTS} holds {short}, unknown to {kind}.", _Unfit)
+        require(
+            own[name].shape == shapes[name],
+            f"weight {short} has shape {shapes[name]}, but {folder / CONFIG} describes {tuple(own[name].shape)}.",
+            _Unfit,
+        )
+
+
+def _fitting_weights(model: AutoregressiveModel, path: Path) -> dict[str, Tensor]:
+    """Reads weights of the model's names and shapes; floats of any width become the model's, and must be finite."""
+    weights, parameters = read_weights(path), dict(model.named_parameters(remove_duplicate=False))
+    for name, own in model.state_dict().items():
+        given = weights[name].dtype
+        require(
+            given == own.dtype or (given in FLOATS and own.dtype in FLOATS),
+            f"weight {name!r} of {path} is {given}, {type(model).__name__} has {own.dtype}: convert it.",
+        )
+        if own.dtype in FLOATS:
+            weights[name] = value = weights[name].to(own.dtype)
+            # Buffers may hold infinities, as masks do.
+            bad = ~value.isfinite() if name in parameters else value.isnan()
+            require(
+                not bad.any(),
+                f"weight {name!r} of {path} holds {int(bad.sum())} values that are no finite numbers: these weights "
+                "are spoilt; take earlier ones.",
+            )
+    return weights
 
 
 @contextmanager

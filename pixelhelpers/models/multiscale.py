@@ -334,6 +334,7 @@ def _interleaved(planes: list[Tensor]) -> Tensor:
 
 def _sides(image_size: int | None, base: int | None, doublings: int) -> tuple[int, int]:
     """Completes image_size = base * 2^doublings."""
+    require(doublings <= 16, f"doublings is {doublings}: give at most 16.")
     coarsest = 2**doublings
     if base is None and image_size is not None:
         base, rest = divmod(image_size, coarsest)

@@ -7,6 +7,7 @@ the optimiser's memory and the random state, with settings and everything else a
 import functools
 import json
 import math
+import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import require
-from ..files import write_weights
+from ..errors import brief, require
+from ..files import read_header, read_weights, sweep, write_weights
 from ..hardware import PRECISIONS
-from ..models.base import AutoregressiveModel
+from ..models.base import CONFIG, WEIGHTS, AutoregressiveModel
 from .history import History
+from .optimizers import OPTIMIZERS
 
-FORMAT = 3
+FORMAT = 4
 CHECKPOINT = "last.safetensors"
 COUNTERS = ("batch", "step", "seconds", "nats", "values")
 
@@ -102,6 +103,21 @@ def name_of(function: Callable | None) -> str | None:
         fixed = [*map(repr, function.args), *(f"{name}={value!r}" for name, value in function.keywords.items())]
         return f"{name_of(function.func)}({', '.join(fixed)})"
     return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def run_folder(folder: str | Path) -> Path:
+    """Takes the name of a run's folder.
+
+    Raises:
+        ValueError: for an empty one, which would be the current directory.
+
+    Example:
+        >>> run_folder("")
+        Traceback (most recent call last):
+        ValueError: folder is '': give the run's folder a name.
+    """
+    require(bool(str(folder).strip()), f"folder is {folder!r}: give the run's folder a name.")
+    return Path(folder)
 
 
 class Run:
@@ -181,29 +197,55 @@ class Run:
             "plain": plain,
             "groups": {"made": self.groups, "now": self._groups()},
             "scaler": None if scaler is None else scaler.state_dict(),
+            "begun_with": self.model.begun_with,
+            "tensors": sorted(tensors),
         }
-        write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=float)})
+        write_weights(folder / CHECKPOINT, tensors, numbers)
+
+    def clear(self, folder: Path) -> None:
+        """Makes room for the files of a run: removes what killed runs left, and refuses a disk that is full."""
+        for name in (CHECKPOINT, f"best/{CONFIG}", f"best/{WEIGHTS}"):
+            sweep(folder / name)
+        weights = sum(value.nbytes for value in self.model.state_dict().values())
+        needed = 10 * weights  # two checkpoints, the old one and its successor: weights, their averages, two moments
+        free = shutil.disk_usage(folder).free
+        require(
+            free >= needed,
+            f"{folder} has room for {free / 1e6:,.0f} MB, the checkpoints of this network need "
+            f"{needed / 1e6:,.0f} MB: make room, or choose another folder.",
+            OSError,
+        )
 
     def load(self, path: Path, scaler: torch.amp.GradScaler | None) -> None:
         """Goes on where the checkpoint stopped.
 
         Raises:
-            ValueError: for a file that is not whole, of another version, or of a run with other settings.
+            ValueError: for a file that is damaged, of another version, or of a run with other settings.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                numbers = json.loads(file.metadata()["run"])
-                version, stored = numbers.get("format"), dict(numbers["settings"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a whole checkpoint ({error!r}): start without resume.") from None
+        advice = _way_out(path)
+        numbers = read_header(path, advice).about
+        version = numbers.get("format")
         require(
             version == FORMAT,
-            f"{path} has format {version!r}, this package resumes {FORMAT}: train anew into another folder, or "
-            "go on with the version that wrote it.",
+            f"{path} has format {brief(repr(version))}, this package resumes {FORMAT}: train anew into another "
+            "folder, or go on with the version that wrote it.",
         )
+        tensors = read_weights(path, advice)
+        try:
+            require("digest" in numbers and sorted(tensors) == numbers["tensors"], "parts are missing")
+            self._check_settings(path, numbers)
+            self._check(numbers, tensors)
+            self._take(numbers, tensors, scaler)
+        except _Other:
+            raise
+        except Exception as error:  # what is damaged raises whatever it is taken for
+            raise ValueError(f"{path} is damaged ({brief(repr(error))}): {advice}") from None
+
+    def _check_settings(self, path: Path, numbers: dict[str, Any]) -> None:
+        """Refuses the checkpoint of a run that is computed in another way."""
+        stored = dict(numbers["settings"])
         for name in self.settings.differences(stored):
-            raise ValueError(
+            raise _Other(
                 f"{path} was trained with {name}={stored.get(name)!r}, now {name}={getattr(self.settings, name)!r} is "
                 "asked for: resume with the same settings, or train into another folder."
             )
@@ -218,7 +260,36 @@ class Run:
             made == self.groups,
             f"{path} was trained by an optimizer of other groups ({', '.join(others) or len(made)}): resume with the "
             "same optimizer, or train into another folder.",
+            _Other,
         )
+        began, asked = numbers["begun_with"], self.model.begun_with
+        require(
+            asked is None or asked == began,
+            f"{path} is of a run that began with {(began or {}).get('weights', 'new weights')}, now "
+            f"{(asked or {}).get('weights')} is asked for: leave --from as it was, or train into another folder.",
+            _Other,
+        )
+
+    def _check(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Refuses what no run of these settings has written."""
+        states = {"model": self.model.state_dict(), "average": self.average.state_dict()}
+        states |= {} if numbers["best"] is None else {"best": self.average.module.state_dict()}
+        for part, state in states.items():
+            for name, own in state.items():
+                stored = tensors[f"{part}.{name}"]
+                require(stored.shape == own.shape and stored.dtype == own.dtype, f"{part}.{name} is another's")
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for name, stored in tensors.items():
+            part, index, *_ = name.split(".")
+            if part == "optimizer" and self.settings.optimizer in OPTIMIZERS:
+                require(stored.numel() in (1, weights[int(index)].numel()), f"{name} is another's")
+        values = [numbers["counters"][name] for name in COUNTERS]
+        values += [row[name] for row in numbers["history"] for name in History.COLUMNS]
+        values += [] if numbers["best"] is None else [numbers["best"]]
+        require(all(type(value) in (int, float) and math.isfinite(value) for value in values), "numbers are none")
+
+    def _take(self, numbers: dict[str, Any], tensors: dict[str, Tensor], scaler: torch.amp.GradScaler | None) -> None:
+        """Goes on from there."""
         parts: dict[str, dict[str, Any]] = defaultdict(dict)
         for name, value in (tensors | numbers["plain"]).items():
             part, name = name.split(".", 1)
@@ -243,3 +314,15 @@ class Run:
         self.best = math.inf if numbers["best"] is None else numbers["best"]
         for name in COUNTERS:
             setattr(self, name, numbers["counters"][name])
+        self.model.begun_with = numbers["begun_with"]
+
+
+class _Other(ValueError):
+    """The checkpoint is whole and belongs to another run; the message says it all."""
+
+
+def _way_out(path: Path) -> str:
+    """What to do with a damaged checkpoint."""
+    best = path.parent / "best"
+    begin = f", or begin another run with the best weights so far, {best} (--from)" if best.is_dir() else ""
+    return f"move it away to train anew{begin}."

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from ..data.images import Images
 from ..errors import require
+from ..files import held
 from ..hardware import accelerator as find_processes
 from ..hardware import chosen_device, keep_freed_memory
 from ..models.base import AutoregressiveModel
 from ..progress import progress_bar
 from ..scoring import check_labels, model_for, total_nats
-from .checkpoint import CHECKPOINT, Run, Settings, name_of
+from .checkpoint import CHECKPOINT, Run, Settings, name_of, run_folder
 from .history import History
 from .optimizers import OPTIMIZERS, MakesOptimizer, make_optimizer
 
@@ -176,33 +177,32 @@ def fit(
     if augment is not None:
         with torch.random.fork_rng([]):
             _augmented(images.train[:1], augment, model.levels)  # refused before anything is written
+    folder = None if folder is None else run_folder(folder)
     accelerator = find_processes(device, precision, compile)
     model.to(accelerator.device)
     made = make_optimizer(model, optimizer, lr, weight_decay)
     if settings.optimizer == "another":
         settings = replace(settings, optimizer=type(made).__name__)
     run = Run(model, settings, made)
-    folder = None if folder is None else Path(folder)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        require(
-            not (folder / CHECKPOINT).exists() or resume,
-            f"{folder} already holds a checkpoint: resume it (resume=True, --resume) or choose another folder.",
-            FileExistsError,
-        )
     memory = keep_freed_memory() if device == "cpu" else nullcontext()
     with (
         memory,
+        nullcontext() if folder is None or not accelerator.is_main_process else held(folder),
         torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []),
         _interrupts() as interrupted,
     ):
         torch.manual_seed(seed + accelerator.process_index)
         loss_of, optimizer = accelerator.prepare(_Likelihood(model), run.optimizer)
-        if folder is not None and resume and (folder / CHECKPOINT).exists():
-            run.load(folder / CHECKPOINT, accelerator.scaler)
-        if folder is not None and accelerator.is_main_process:
-            for part in (*folder.glob("*.part"), *folder.glob("best/*.part")):  # left by a kill while writing
-                part.unlink(missing_ok=True)
+        if folder is not None:
+            require(
+                not (folder / CHECKPOINT).exists() or resume,
+                f"{folder} already holds a checkpoint: resume it (resume=True, --resume) or choose another folder.",
+                FileExistsError,
+            )
+            if accelerator.is_main_process:
+                run.clear(folder)
+            if (folder / CHECKPOINT).exists():
+                run.load(folder / CHECKPOINT, accelerator.scaler)
         trainer = _Trainer(run, images, augment, accelerator, loss_of, optimizer, interrupted, folder, on_epoch)
         try:
             trainer.train(tensorboard, progress)
