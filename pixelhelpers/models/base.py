@@ -2,11 +2,13 @@
 
 import inspect
 import json
+import threading
 from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -364,9 +366,16 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             raise ValueError(f"{path} has settings that {name} does not take: {error}.") from None
 
 
+# Of each part that somebody holds in evaluation mode: the mode it was in, and how many hold it.
+_modes: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()
+_modes_lock = threading.Lock()
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Puts a module into evaluation mode, and afterwards each of its parts back into the mode it was in.
+
+    Several threads may ask that of one module, or of modules that share parts: a part goes back when the last is done.
 
     Arguments:
         module: any module.
@@ -379,10 +388,19 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
         >>> [part.training for part in module]
         [False, True]
     """
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
+    parts = list(module.modules())
+    with _modes_lock:
+        for part in parts:
+            held = _modes.setdefault(part, [part.training, 0])
+            held[1] += 1
+        module.eval()
     try:
         yield
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        with _modes_lock:
+            for part in parts:
+                held = _modes[part]
+                held[1] -= 1
+                if not held[1]:
+                    part.training = held[0]
+                    del _modes[part]

@@ -19,14 +19,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import require
+from ..errors import number, require, whole_number
 from ..files import write_weights
-from ..hardware import PRECISIONS
+from ..hardware import PRECISIONS, Processes
 from ..models.base import AutoregressiveModel
 from .history import History
 
 FORMAT = 3
 CHECKPOINT = "last.safetensors"
+LARGEST_SEED = 2**63 - 1
 COUNTERS = ("batch", "step", "seconds", "nats", "values")
 
 
@@ -70,18 +71,19 @@ class Settings:
     precision: str = "no"
 
     def __post_init__(self):
-        for name, fits, expected in (
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("lr", self.lr is None or 0 < self.lr < math.inf, "a positive number"),
-            ("clip", self.clip > 0, "a positive number"),
-            ("ema", 0 <= self.ema < 1, "a number in [0, 1)"),
-            ("patience", self.patience is None or self.patience >= 1, "at least 1, or None"),
-            ("scores_per_epoch", isinstance(self.scores_per_epoch, int) and self.scores_per_epoch >= 1, "at least 1"),
-            ("seconds", self.seconds is None or self.seconds > 0, "a positive number, or None"),
-            ("precision", self.precision in PRECISIONS, f"one of {PRECISIONS}"),
-        ):
-            require(fits, f"{name} is {getattr(self, name)!r}: give {expected}.")
+        whole = {"epochs": 1, "batch_size": 1, "patience": 1, "scores_per_epoch": 1, "seed": 0}
+        real = {"lr": "positive", "weight_decay": "not negative", "clip": "positive", "ema": "in [0, 1)"}
+        for name, least in whole.items():
+            self._take(name, whole_number, least, LARGEST_SEED if name == "seed" else 2**31 - 1)
+        for name, fits in (real | {"seconds": "positive"}).items():
+            self._take(name, number, fits)
+        require(self.precision in PRECISIONS, f"precision is {self.precision!r}: give one of {PRECISIONS}.")
+
+    def _take(self, name: str, kind: Callable[..., int | float], *limits: Any) -> None:
+        """Takes a number of any type as Python's own, which a file can hold."""
+        given = getattr(self, name)
+        if given is not None or name not in ("lr", "patience", "seconds"):
+            object.__setattr__(self, name, kind(name, given, *limits))
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Names what decides the result and is not as it was stored."""
@@ -151,12 +153,11 @@ class Run:
             self.best, self.best_weights = valid, {name: value.detach().clone() for name, value in weights.items()}
         return is_best
 
-    def save(self, folder: Path, scaler: torch.amp.GradScaler | None) -> None:
-        """Writes the run's checkpoint into its folder, at once or not at all."""
-        cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    def save(self, folder: Path, scaler: torch.amp.GradScaler | None, random: dict[str, Tensor]) -> None:
+        """Writes the run's checkpoint into its folder, at once or not at all, with every process's random state."""
         memory = self.optimizer.state_dict()["state"]
         parts = {
-            "random": {"cpu": torch.get_rng_state(), **cuda},
+            "random": random,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best_weights,
@@ -184,8 +185,10 @@ class Run:
         }
         write_weights(folder / CHECKPOINT, tensors, {"run": json.dumps(numbers, default=float)})
 
-    def load(self, path: Path, scaler: torch.amp.GradScaler | None) -> None:
+    def load(self, path: Path, scaler: torch.amp.GradScaler | None, processes: Processes) -> None:
         """Goes on where the checkpoint stopped.
+
+        In another number of processes the batches are the same, but what is drawn at random is drawn anew.
 
         Raises:
             ValueError: for a file that is not whole, of another version, or of a run with other settings.
@@ -234,12 +237,29 @@ class Run:
             for name, value in stored.items():  # some optimisers count there
                 if name != "lr" and isinstance(value, int | float) and isinstance(group[name], int | float):
                     group[name] = value
-        torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(parts["random"]["cuda"])
         if scaler is not None and numbers["scaler"]:
             scaler.load_state_dict(numbers["scaler"])
         self.history, self.best_weights = History(numbers["history"], self.history.recipe), parts["best"]
         self.best = math.inf if numbers["best"] is None else numbers["best"]
         for name in COUNTERS:
             setattr(self, name, numbers["counters"][name])
+        _set_random_state(parts["random"], processes, self.settings.seed + self.step)
+
+
+def random_state(processes: Processes) -> dict[str, Tensor]:
+    """Gives the states of every process's random numbers, one after the other, of the CPU and of its GPU."""
+    own = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        own["cuda"] = torch.cuda.get_rng_state()
+    return {device: processes.all(state).flatten() for device, state in own.items()}
+
+
+def _set_random_state(stored: dict[str, Tensor], processes: Processes, seed: int) -> None:
+    """Goes on with this process's random numbers; with new ones where another number of processes stored theirs."""
+    states = stored["cpu"].view(-1, len(torch.get_rng_state()))
+    if len(states) != processes.count:
+        torch.manual_seed((seed + 1_000_003 * processes.rank) % LARGEST_SEED)
+        return
+    torch.set_rng_state(states[processes.rank])
+    if "cuda" in stored and torch.cuda.is_available():
+        torch.cuda.set_rng_state(stored["cuda"].view(processes.count, -1)[processes.rank])
