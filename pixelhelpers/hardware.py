@@ -5,7 +5,6 @@ or one of which goes on `alone`."""
 import ctypes
 import os
 import threading
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,22 +109,13 @@ def accelerator(device: str, precision: str, compile: bool):
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DistributedDataParallelKwargs
 
     # Accelerate keeps the first choice of a process for good; a notebook may train twice, differently.
     AcceleratorState._reset_state()
     if (PartialState._shared_state.get("_cpu") or False) != (device == "cpu"):
         PartialState._reset_state()
     processes()  # makes them known to each other, if nobody has
-    # A layer that has no part in the loss trains in one process, and so it does in several.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
-    return Accelerator(
-        cpu=device == "cpu",
-        mixed_precision=precision,
-        dynamo_backend="inductor" if compile else "no",
-        kwargs_handlers=[unused],
-    )
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no")
 
 
 class Processes(NamedTuple):

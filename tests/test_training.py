@@ -718,50 +718,6 @@ def test_a_run_leaves_no_pickle_behind(tiny, tmp_path):
     assert ph.PixelCNN.from_pretrained(tmp_path / "best").settings["hidden"] == 8
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_two_processes_train_like_one(optimizer, tiny, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import os, sys, torch
-            import pixelhelpers as ph
-
-            images = ph.Images(**torch.load("images.pt"))
-            torch.manual_seed(0)
-            model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6)
-            how = {"optimizer": sys.argv[1], "batch_size": 16, "lr": 1e-3, "precision": "no", "device": "cpu"}
-            ph.fit(model, images, epochs=2, folder="two", progress=False, **how)
-            torch.save(model.state_dict(), f"{os.environ['RANK']}.pt")
-            """
-        )
-    )
-    if sys.platform != "linux":
-        pytest.skip("torchrun is tested on Linux")
-    torch.save({field.name: getattr(tiny, field.name) for field in dataclasses.fields(tiny)}, tmp_path / "images.pt")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(script),
-        optimizer,
-    ]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    one = small()
-    fit(one, tiny, optimizer=optimizer, lr=1e-3)
-    two = ph.PixelCNN.from_pretrained(tmp_path / "two" / "best")
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
-    began, ended, ended_as_two = (nn.utils.parameters_to_vector(m.parameters()) for m in (small(), one, two))
-    # Muon computes in bfloat16, where the order of a sum shows.
-    assert (ended - ended_as_two).norm() < (0.001 if optimizer == "adam" else 0.1) * (ended - began).norm()
-
-
 # -- the command line ---------------------------------------------------------------------------------
 
 

@@ -260,6 +260,6 @@ def _set_random_state(stored: dict[str, Tensor], processes: Processes, seed: int
     if len(states) != processes.count:
         torch.manual_seed((seed + 1_000_003 * processes.rank) % LARGEST_SEED)
         return
-    torch.set_rng_state(states[processes.rank])
+    torch.set_rng_state(states[processes.rank].clone())  # PyTorch reads it from the start of its memory
     if "cuda" in stored and torch.cuda.is_available():
-        torch.cuda.set_rng_state(stored["cuda"].view(processes.count, -1)[processes.rank])
+        torch.cuda.set_rng_state(stored["cuda"].view(processes.count, -1)[processes.rank].clone())

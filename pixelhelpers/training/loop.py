@@ -8,6 +8,7 @@ References:
     https://arxiv.org/abs/1608.03983
 """
 
+import copy
 import math
 import signal
 import threading
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 
 from ..data.images import Images
 from ..errors import plain, require
+from ..hardware import Processes, alone, chosen_device, keep_freed_memory, together
 from ..hardware import accelerator as find_accelerator
-from ..hardware import alone, chosen_device, keep_freed_memory, together
 from ..models.base import AutoregressiveModel
 from ..progress import finish, progress_bar
 from ..scoring import check_labels, model_for, total_nats
@@ -234,6 +235,7 @@ def fit(
         _interrupts(passed_on=processes.count > 1) as interrupted,
     ):
         torch.manual_seed((settings.seed + processes.rank) % LARGEST_SEED)
+        accelerator.ddp_handler = _gradients_to_wait_for(model, images, processes)
         loss_of, optimizer = accelerator.prepare(_Nats(model), made)  # all begin with the main process's weights
         run = Run(model, settings, made)
         if folder is not None and resume and (folder / CHECKPOINT).exists():
@@ -293,6 +295,22 @@ class _Nats(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
         return -self.model.log_prob(x, label).sum()
+
+
+def _gradients_to_wait_for(model: AutoregressiveModel, images: Images, processes: Processes):
+    """Says what processes need to know of each other's gradients: whether all parameters have one.
+
+    To look for those without costs a part of every step, so a copy tries it once.
+    """
+    from accelerate import DistributedDataParallelKwargs
+
+    if processes.count == 1:
+        return None
+    trial = copy.deepcopy(model).train()
+    x = images.train[:1].to(next(model.parameters()).device)
+    trial.log_prob(x, None if model.classes is None else images.train_labels[:1]).sum().backward()
+    unused = any(weight.requires_grad and weight.grad is None for weight in trial.parameters())
+    return DistributedDataParallelKwargs(find_unused_parameters=unused)
 
 
 def _check_learns(model: AutoregressiveModel) -> None:
@@ -432,7 +450,16 @@ class _Trainer:
         run, values = self.run, images * x[0].numel()  # of the whole batch
         for group, highest in zip(self.optimizer.param_groups, run.rates, strict=True):
             group["lr"] = highest * factor
-        nats = self.loss_of(x, label)
+        try:
+            nats = self.loss_of(x, label)
+        except RuntimeError as error:
+            require(
+                "finished reduction" not in str(error),
+                "a layer takes part in the loss of some steps and not of others, which several processes cannot "
+                "train: let it take part always, for instance multiplied by 0.",
+                RuntimeError,
+            )
+            raise
         require(nats.requires_grad, "the loss depends on no parameter that can learn: does forward detach something?")
         if self.processes.rank >= images:
             nats = 0 * nats
