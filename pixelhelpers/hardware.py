@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .arguments import shown
 from .errors import require
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -50,7 +51,7 @@ def present_device(device: str | None) -> str:
     there = dict.fromkeys((best, "cpu"))
     require(
         kind in there,
-        f"device is {device!r}, which this machine lacks: give {', '.join(map(repr, there))}, or leave it out.",
+        f"device is {shown(device)}, which this machine lacks: give {', '.join(map(repr, there))}, or leave it out.",
     )
     return kind
 
@@ -91,6 +92,10 @@ def chosen_device(device: str | None, precision: str | None) -> tuple[str, str]:
     """
     device = present_device(device)
     precision = default_precision(device) if precision is None else precision
+    require(
+        isinstance(precision, str) and precision in PRECISIONS,
+        f"precision is {shown(precision)}: give one of {PRECISIONS}.",
+    )
     require(precision != "fp16" or device != "cpu", 'precision="fp16" needs a GPU: on a CPU give "bf16" or "no".')
     return device, precision
 

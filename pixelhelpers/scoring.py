@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .errors import require, whole_number
+from .arguments import whole
+from .errors import require
 from .hardware import Processes, together
 from .models.base import AutoregressiveModel, evaluation_mode
 from .models.own import as_model
@@ -63,7 +64,8 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, 
         >>> round(evaluate(PixelCNN(hidden=8, blocks=1), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)))
         8
     """
-    batch_size = whole_number("batch_size", batch_size)
+    batch_size = whole("batch_size", batch_size)
+    require(batch_size >= 1, f"batch_size is {batch_size}: give at least 1.")
     model = model_for(model, images, "images")
     check_labels(model, labels, images, "labels")
     processes = together("evaluate", model=model, images=images, labels=labels)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import os
@@ -11,7 +12,10 @@ import struct
 import subprocess
 import sys
 import textwrap
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -21,6 +25,7 @@ from torch import nn
 import pixelhelpers as ph
 from pixelhelpers import files
 from pixelhelpers.models.base import Recipe
+from pixelhelpers.progress import progress_bar
 from pixelhelpers.training import loop, make_optimizer, schedule
 from pixelhelpers.training.optimizers import MuonWithAdam
 
@@ -362,6 +367,108 @@ def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, t
     with pytest.raises((ValueError, TypeError), match=words):
         fit(model, tiny, folder=tmp_path / "run" if "tensorboard" not in keywords else None, **keywords)
     assert not (tmp_path / "run").exists()
+
+
+# What people give for a number, a name or a function, and what no option is.
+ODD = [True, False, 0, 1, 2, 2.0, -1, 0.5, 1.5, -0.5, 1e400, -1e400, float("nan"), 10**400, 2**48, 2**63, 2**64]
+ODD += [Fraction(1, 2), Decimal("0.5"), 1j, "", "1", "yes", b"1", (), [1], {}, object(), torch.device("cpu")]
+ODD += [*map(np.int64, (-1, 2)), np.uint8(2), np.float32(0.5), np.float64("nan"), np.bool_(True), np.array([2, 3])]
+ODD += [torch.tensor(2), torch.tensor(0.5), torch.tensor(True), torch.tensor([2]), torch.tensor([0.5, 0.5]), "bf16"]
+ODD += [lambda *given: given[0]]
+
+
+@pytest.mark.parametrize(
+    "option", [name for name in inspect.signature(ph.fit).parameters if name not in ("model", "images", "folder")]
+)
+def test_whatever_is_given_for_an_option_is_trained_with_and_saved_or_refused_at_once(
+    option, tiny, tmp_path, monkeypatch
+):
+    few = dataclasses.replace(tiny, train=tiny.train[:8], train_labels=None, valid=tiny.valid[:2], valid_labels=None)
+    monkeypatch.setattr(loop, "progress_bar", lambda *_, **__: began.append(1) or progress_bar(1, "step", shown=False))
+    trained, refused = 0, 0
+    for number, value in enumerate(ODD):
+        if option == "compile" and value is True:
+            continue  # takes a compiler
+        began, folder = [], tmp_path / str(number)
+        keywords = {"epochs": 1, "batch_size": 4, "optimizer": "adam", "lr": 1e-3, "device": "cpu", "precision": "no"}
+        keywords |= {"folder": folder, "progress": False, option: value}
+        try:
+            history = ph.fit(small(), few, **keywords)
+        except (ValueError, TypeError) as error:
+            words = str(error)
+            assert not began and not folder.exists(), (value, words)
+            assert option in words and "\n" not in words and len(words) < 300, (value, words)
+            refused += 1
+        except FloatingPointError:  # a rate of 2**48
+            assert option in ("lr", "weight_decay") and value >= 2**48
+        else:
+            assert history and json.loads(json.dumps(history)) == history, value
+            with safe_open(folder / "last.safetensors", framework="pt") as file:
+                json.loads(file.metadata()["run"], parse_constant=pytest.fail)  # NaN, Infinity: no JSON
+            assert ph.fit(small(), few, **(keywords | {"resume": True})) == history, value
+            trained += 1
+    assert refused and (trained or option == "optimizer")
+
+
+@pytest.mark.parametrize("taken", [{"epochs": np.int64(1)}, {"lr": np.float32(0.01)}, {"lr": torch.tensor(0.01)},
+    {"seed": 2**60}, {"seed": np.int64(3)}, {"batch_size": np.int64(16)}, {"patience": torch.tensor(2)}])  # fmt: skip
+def test_numbers_of_other_libraries_are_numbers(taken, tiny, tmp_path):
+    ((name, value),) = taken.items()
+    models = small(), small()
+    histories = [
+        fit(model, tiny, **{"epochs": 1, "folder": tmp_path / str(number), name: given})
+        for number, (model, given) in enumerate(
+            zip(models, (value, float(value) if name == "lr" else int(value)), strict=True)
+        )
+    ]
+    assert without_time(histories[0]) == without_time(histories[1]) and same_weights(*models)
+
+
+def test_a_frozen_model_is_refused_and_what_is_switched_off_outside_is_switched_on(tiny, tmp_path):
+    model = small()
+    for switched_off in (torch.no_grad, torch.inference_mode):
+        with switched_off():
+            assert len(fit(model, tiny, epochs=1)) == 1 and not torch.is_grad_enabled()
+    assert not same_weights(model, small())
+    with torch.inference_mode():
+        made_inside = small()
+    with pytest.raises(ValueError, match="made under torch"):
+        fit(made_inside, tiny, folder=tmp_path / "run")
+    with pytest.raises(ValueError, match="no parameter of the model can learn: unfreeze"):
+        fit(small().requires_grad_(False), tiny, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    half = small()
+    half.stem.requires_grad_(False)
+    fit(half, tiny, epochs=1)
+    assert torch.equal(half.stem.weight, small().stem.weight) and not same_weights(half, small())
+
+
+def test_a_loss_without_a_gradient_is_named(tiny):
+    class Detached(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    with pytest.raises(ValueError, match="depends on no parameter that can learn"):
+        fit(Detached(1, 4, 1), tiny, epochs=1)
+
+
+@pytest.mark.parametrize("keywords", [{"seconds": 0.2}, {"patience": 1, "lr": 1e-9}, {}, {"epochs": 1}])
+def test_a_good_run_leaves_a_finished_bar(keywords, tiny, monkeypatch):
+    from tqdm.notebook import tqdm
+
+    pytest.importorskip("ipywidgets", reason="needs the extra notebooks")
+    bars = []
+    monkeypatch.setattr(
+        loop, "progress_bar", lambda total, unit, **_: bars.append(tqdm(total=total, display=False)) or bars[0]
+    )
+    model = small()
+    interrupted = not keywords
+    if interrupted:
+        interrupt_at(3, model)
+    fit(model, tiny, **{"epochs": 100_000, **keywords})
+    _, bar, _ = bars[0].container.children
+    assert bar.bar_style == ("danger" if interrupted else "success")
+    assert interrupted or 0 < bar.value == bar.max == bars[0].n
 
 
 def settings_of_a_run(folder) -> dict:

@@ -7,6 +7,7 @@ the optimiser's memory and the random state, with settings and everything else a
 import functools
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,15 +20,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import number, require, whole_number
+from ..arguments import real, shown, whole
+from ..errors import require
 from ..files import write_weights
-from ..hardware import PRECISIONS, Processes
+from ..hardware import Processes
 from ..models.base import AutoregressiveModel
 from .history import History
 
 FORMAT = 3
 CHECKPOINT = "last.safetensors"
 LARGEST_SEED = 2**63 - 1
+MANY = 2**31 - 1  # of epochs, of images, …
+TINY, HUGE = sys.float_info.min, sys.float_info.max  # no zero, no infinity
 COUNTERS = ("batch", "step", "seconds", "nats", "values")
 
 
@@ -71,19 +75,23 @@ class Settings:
     precision: str = "no"
 
     def __post_init__(self):
-        whole = {"epochs": 1, "batch_size": 1, "patience": 1, "scores_per_epoch": 1, "seed": 0}
-        real = {"lr": "positive", "weight_decay": "not negative", "clip": "positive", "ema": "in [0, 1)"}
-        for name, least in whole.items():
-            self._take(name, whole_number, least, LARGEST_SEED if name == "seed" else 2**31 - 1)
-        for name, fits in (real | {"seconds": "positive"}).items():
-            self._take(name, number, fits)
-        require(self.precision in PRECISIONS, f"precision is {self.precision!r}: give one of {PRECISIONS}.")
-
-    def _take(self, name: str, kind: Callable[..., int | float], *limits: Any) -> None:
-        """Takes a number of any type as Python's own, which a file can hold."""
-        given = getattr(self, name)
-        if given is not None or name not in ("lr", "patience", "seconds"):
-            object.__setattr__(self, name, kind(name, given, *limits))
+        for name, kind, least, most, expected in (
+            ("epochs", whole, 1, MANY, "at least 1"),
+            ("batch_size", whole, 1, MANY, "at least 1"),
+            ("lr", real, TINY, HUGE, "a positive number"),
+            ("weight_decay", real, 0, HUGE, "a number from 0"),
+            ("clip", real, TINY, HUGE, "a positive number"),
+            ("ema", real, 0, math.nextafter(1, 0), "a number in [0, 1)"),
+            ("patience", whole, 1, MANY, "at least 1, or None"),
+            ("scores_per_epoch", whole, 1, MANY, "at least 1"),
+            ("seconds", real, TINY, HUGE, "a positive number, or None"),
+            ("seed", whole, 0, LARGEST_SEED, "a number from 0 to 2**63 - 1"),
+        ):
+            given = getattr(self, name)
+            if given is not None or name not in ("lr", "patience", "seconds"):
+                number = kind(name, given)  # of NumPy or a tensor: a file can hold Python's own only
+                require(least <= number <= most, f"{name} is {shown(number)}: give {expected}.")
+                object.__setattr__(self, name, number)
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Names what decides the result and is not as it was stored."""

@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..arguments import shown
 from ..data.images import Images
-from ..errors import plain, require
+from ..errors import require
 from ..hardware import Processes, alone, chosen_device, keep_freed_memory, together
 from ..hardware import accelerator as find_accelerator
 from ..models.base import AutoregressiveModel
@@ -170,10 +171,12 @@ def fit(
         ['epoch', 'lr', 'seconds', 'step', 'train', 'valid']
     """
     for name, given in (("compile", compile), ("resume", resume), ("tensorboard", tensorboard), ("progress", progress)):
-        require(isinstance(plain(given), bool), f"{name} is {given!r}: give True or False.")
+        require(isinstance(given, bool), f"{name} is {shown(given)}: give True or False.")
     for name, given in (("augment", augment), ("on_epoch", on_epoch)):
-        require(given is None or callable(given), f"{name} is {given!r}: give a function, or None.", TypeError)
-    require(folder is None or isinstance(folder, str | Path), f"folder is {folder!r}: give a path, or None.", TypeError)
+        require(given is None or callable(given), f"{name} is {shown(given)}: give a function, or None.", TypeError)
+    require(
+        folder is None or isinstance(folder, str | Path), f"folder is {shown(folder)}: give a path, or None.", TypeError
+    )
     model = model_for(model, images.train, "images.train", images.levels)
     model_for(model, images.valid, "images.valid")
     _check_learns(model)
