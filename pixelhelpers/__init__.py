@@ -7,7 +7,20 @@ exercises, with the libraries that they need, load when they are first used.
 import importlib
 from typing import Any
 
-from . import data, distributions, grids, hardware, layers, models, probes, rewriting, sampling, scoring, training
+from . import (
+    data,
+    distributions,
+    grids,
+    hardware,
+    layers,
+    models,
+    probes,
+    processes,
+    rewriting,
+    sampling,
+    scoring,
+    training,
+)
 from .checking import check_model
 from .data import DataError, Images, load_images
 from .errors import CausalityError, ModelError
@@ -75,6 +88,7 @@ __all__ = [
     "nearest_neighbours",
     "plots",
     "probes",
+    "processes",
     "receptive_field",
     "rewriting",
     "sample",

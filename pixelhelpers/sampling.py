@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CausalityError, require
-from .hardware import Processes, full_precision, together
+from .hardware import full_precision
 from .models.base import AutoregressiveModel, evaluation_mode, structure
 from .models.own import OwnModule, as_model, unwrapped
+from .processes import Processes, together
 from .progress import progress_bar
 
 METHODS = ("auto", "naive", "cropped", "cached", "fixed-point")

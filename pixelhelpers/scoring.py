@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from .arguments import whole
 from .errors import require
-from .hardware import Processes, together
 from .models.base import AutoregressiveModel, evaluation_mode
 from .models.own import as_model
+from .processes import Processes, together
 
 MOST_IMAGES = 200_000
 
@@ -61,6 +61,7 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, 
 
     Example:
         >>> from pixelhelpers import PixelCNN
+        >>> _ = torch.manual_seed(0)
         >>> round(evaluate(PixelCNN(hidden=8, blocks=1), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)))
         8
     """

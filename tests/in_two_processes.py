@@ -160,7 +160,7 @@ def work(rank):
     loop.time = time
     found["patience"] = trained(small(), epochs=1000, lr=0.1, patience=1)
 
-    ph.hardware.LONGEST_WAIT = timedelta(seconds=1)
+    ph.processes.LONGEST_WAIT = timedelta(seconds=1)
     found["late"] = refused(lambda: ph.evaluate(model, images.valid)) if rank == 0 else None
     torch.save(found, f"{rank}.pt")
 
@@ -176,5 +176,5 @@ def train_long(rank, kill_at):
 
 
 if __name__ == "__main__":
-    rank = ph.hardware.processes().rank
+    rank = ph.processes.launched().rank
     work(rank) if len(sys.argv) == 1 else train_long(rank, int(sys.argv[1]))

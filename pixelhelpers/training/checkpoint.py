@@ -1,4 +1,5 @@
-"""What a training run is: its `Settings` (with the `name_of` an augmentation), and `Run`, its state and its file.
+"""What a training run is: its `Settings` (with the `name_of` an augmentation), and `Run`, its state and its file,
+with the `random_state` of every process.
 
 A checkpoint is one safetensors file, replaced as a whole: weights, their moving average, the best average so far,
 the optimiser's memory and the random state, with settings and everything else as JSON in its header.
@@ -23,8 +24,8 @@ from torch.optim.swa_utils import AveragedModel
 from ..arguments import real, shown, whole
 from ..errors import require
 from ..files import write_weights
-from ..hardware import Processes
 from ..models.base import AutoregressiveModel
+from ..processes import Processes
 from .history import History
 
 FORMAT = 3

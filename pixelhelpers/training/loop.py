@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from ..arguments import shown
 from ..data.images import Images
 from ..errors import require
-from ..hardware import Processes, alone, chosen_device, keep_freed_memory, together
 from ..hardware import accelerator as find_accelerator
+from ..hardware import chosen_device, keep_freed_memory
 from ..models.base import AutoregressiveModel
+from ..processes import Processes, alone, together
 from ..progress import finish, progress_bar
 from ..scoring import check_labels, model_for, total_nats
 from .checkpoint import CHECKPOINT, LARGEST_SEED, Run, Settings, name_of, random_state
