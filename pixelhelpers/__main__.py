@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import data, grids, hardware, models, sampling, scoring, training
+from . import data, grids, hardware, models, processes, sampling, scoring, training
 from .errors import DataError, require
 from .files import write_atomically
 from .models.base import AutoregressiveModel
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after `python -m pixelhelpers`; None takes them from the command line.
     """
     options = _parser().parse_args(arguments)
+    processes.launched()  # of `torchrun`: each takes its GPU
     try:
         return options.run(options)
     except (DataError, ValueError, OSError, FloatingPointError, ImportError) as error:
@@ -164,12 +165,17 @@ def _train(options: argparse.Namespace) -> int:
     given = {flag.strip("-").replace("-", "_") for flag in TRAINING} - {"shift"} | {"folder", "resume"}
     keywords = {name: value for name, value in vars(options).items() if name in given}
     history = training.fit(model, images, augment=augment, **keywords)
-    print(history)
+    here = processes.launched()
+    if here.rank == 0:
+        print(history)
     if history.interrupted or not history:
-        return 130
+        # torchrun takes any other status for a failure, and may start everything again.
+        return 130 if here.count == 1 else 0
+    test = scoring.evaluate(model, images.test, images.test_labels)
+    if here.rank != 0:
+        return 0
     best = Path(options.folder) / "best"
     model.save_pretrained(best)
-    test = scoring.evaluate(model, images.test, images.test_labels)
     card = {
         "data": images.name,
         "command": shlex.join(["python", "-m", "pixelhelpers", *(word for word in sys.argv[1:] if word != "--resume")]),
@@ -181,7 +187,8 @@ def _train(options: argparse.Namespace) -> int:
         "test_bits_per_dim": test,
         "wall_clock_seconds": history[-1]["seconds"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
-        f"{options.device or hardware.default_device()}, PyTorch {torch.__version__}",
+        f"{options.device or hardware.default_device()}, PyTorch {torch.__version__}"
+        + (f", {here.count} processes" if here.count > 1 else ""),
     }
     if model.begun_with is not None:
         card["begun_with"] = model.begun_with
@@ -195,7 +202,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     images = data.load_images(options.data, options.root, fallback=False)
     part, labels = getattr(images, options.split), getattr(images, f"{options.split}_labels")
     score = scoring.evaluate(model, part, labels)
-    print(f"{options.weights} on {len(part)} {options.split} images of {images.name}: {score:.4f} bits/dim")
+    if processes.launched().rank == 0:
+        print(f"{options.weights} on {len(part)} {options.split} images of {images.name}: {score:.4f} bits/dim")
     return 0
 
 
@@ -225,8 +233,9 @@ def _sample(options: argparse.Namespace) -> int:
         label=label,
         seed=options.seed,
     )
-    grids.save_grid(images, options.out, columns, model.levels)
-    print(f"{options.count} images are in {options.out}")
+    if processes.launched().rank == 0:
+        grids.save_grid(images, options.out, columns, model.levels)
+        print(f"{options.count} images are in {options.out}")
     return 0
 
 

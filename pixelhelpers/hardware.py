@@ -2,13 +2,17 @@
 `full_precision`; `keep_freed_memory`; and the processes that an `accelerator` finds."""
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from .arguments import shown
 from .errors import require
+from .processes import launched
 
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -38,8 +42,10 @@ def present_device(device: str | None) -> str:
     """
     best = default_device().type
     kind = best if device is None else str(device).partition(":")[0]
+    there = dict.fromkeys((best, "cpu"))
     require(
-        kind in (best, "cpu"), f"device is {device!r}, which this machine lacks: give {best!r}, 'cpu', or leave it out."
+        kind in there,
+        f"device is {shown(device)}, which this machine lacks: give {', '.join(map(repr, there))}, or leave it out.",
     )
     return kind
 
@@ -80,6 +86,10 @@ def chosen_device(device: str | None, precision: str | None) -> tuple[str, str]:
     """
     device = present_device(device)
     precision = default_precision(device) if precision is None else precision
+    require(
+        isinstance(precision, str) and precision in PRECISIONS,
+        f"precision is {shown(precision)}: give one of {PRECISIONS}.",
+    )
     require(precision != "fp16" or device != "cpu", 'precision="fp16" needs a GPU: on a CPU give "bf16" or "no".')
     return device, precision
 
@@ -103,6 +113,7 @@ def accelerator(device: str, precision: str, compile: bool):
     AcceleratorState._reset_state()
     if (PartialState._shared_state.get("_cpu") or False) != (device == "cpu"):
         PartialState._reset_state()
+    launched()  # makes them known to each other, if nobody has
     return Accelerator(cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no")
 
 
@@ -142,6 +153,8 @@ def keep_freed_memory() -> Iterator[None]:
 def full_precision(device: torch.device) -> Iterator[None]:
     """Switches autocast and the short formats that stand in for float32 (TF32, bfloat16) off.
 
+    The formats belong to the whole process. Where several threads ask for this, they come back when the last is done.
+
     Arguments:
         device: where the model is.
 
@@ -150,6 +163,26 @@ def full_precision(device: torch.device) -> Iterator[None]:
         ...     torch.get_float32_matmul_precision()
         'highest'
     """
+    with _formats.lock:
+        if not _formats.asked:
+            _formats.restore = _without_short_formats()
+        _formats.asked += 1
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        with _formats.lock:
+            _formats.asked -= 1
+            if not _formats.asked:
+                _formats.restore()
+
+
+# How many threads ask for full precision, and what gives the process back the formats that it had.
+_formats = SimpleNamespace(lock=threading.Lock(), asked=0, restore=None)
+
+
+def _without_short_formats() -> Callable[[], None]:
+    """Switches the short formats off, and gives what switches them on again."""
     before = [(backend, backend.fp32_precision) for backend in _with_formats()]
     matmul = _if_readable(torch.get_float32_matmul_precision)
     convolution = _if_readable(lambda: torch.backends.cudnn.allow_tf32)
@@ -157,10 +190,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
         backend.fp32_precision = "none"
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
+
+    def restore() -> None:
         if matmul is not None:
             torch.set_float32_matmul_precision(matmul)
         if convolution is not None:
@@ -168,6 +199,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
         for backend, wanted in before:
             if backend.fp32_precision != wanted:
                 backend.fp32_precision = wanted
+
+    return restore
 
 
 def _with_formats() -> list:

@@ -1,4 +1,5 @@
-"""A bar that shows how far something is, `progress_bar`, in a notebook, a terminal or a log file."""
+"""A bar that shows how far something is, `progress_bar`, in a notebook, a terminal or a log file; and how to `finish`
+it before its time."""
 
 import sys
 
@@ -21,3 +22,20 @@ def progress_bar(total: int, unit: str, *, shown: bool = True, **keywords):
 
     live = sys.stderr.isatty() or "ipykernel" in sys.modules
     return tqdm(total=total, unit=unit, disable=not shown, mininterval=0.1 if live else 30, **keywords)
+
+
+def finish(bar) -> None:
+    """Ends a bar whose work is done with fewer steps than were foreseen: it is full, not broken off.
+
+    Arguments:
+        bar: what `progress_bar` made.
+
+    Example:
+        >>> bar = progress_bar(3, "pass", shown=False)
+        >>> finish(bar)
+    """
+    if not bar.disable and bar.n < bar.total:
+        bar.total = bar.n
+        if hasattr(bar, "container"):  # in a notebook
+            bar.container.children[1].max = bar.n
+        bar.refresh()

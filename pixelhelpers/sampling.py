@@ -19,6 +19,7 @@ from .errors import CausalityError, require
 from .hardware import full_precision
 from .models.base import AutoregressiveModel, evaluation_mode, structure
 from .models.own import OwnModule, as_model, unwrapped
+from .processes import Processes, together
 from .progress import progress_bar
 
 METHODS = ("auto", "naive", "cropped", "cached", "fixed-point")
@@ -42,6 +43,8 @@ def sample(
     on_step: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Draws images, value by value in the model's order, on the device where the model is.
+
+    Processes of `torchrun` share the images, and each returns them all. Several threads may draw from one model.
 
     With `given` and `known`, images are completed: known values are kept, the others drawn. That is an
     exact draw from p(unknown | known) when the known values come first in the model's order; a warning says
@@ -109,14 +112,19 @@ def sample(
             "only what is known before is taken into account.",
             stacklevel=2,
         )
+    asked = {"canvas": canvas, "known": kept, "label": label, "seed": seed}
+    how = {"temperature": temperature, "top_p": top_p, "greedy": greedy}
+    # Whoever watches sees all images: then each process draws them all.
+    processes = Processes() if on_step else together("sample", model=model, **asked, **how)
+    mine = processes.share(count)
     if seed is None:
-        seed = int(torch.randint(2**62, ()))
+        seed = int(processes.all(torch.randint(2**62, (1,)))[0])
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(count, channels, height, width, dtype=torch.float64, generator=generator)
 
     device = next(model.parameters(), canvas).device
     numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
-    together = max(1, PIXELS // (height * width))
+    at_once = max(1, PIXELS // (height * width))
     settled = torch.zeros_like(canvas, dtype=torch.bool) if kept is None else kept.clone()
 
     def report(part: slice, x: Tensor, drawn: Tensor) -> None:
@@ -125,13 +133,14 @@ def sample(
         with torch.inference_mode(False):  # what is handed out is fit for any use
             on_step(canvas.clone(), settled.clone())
 
-    bar = progress_bar(canvas.numel(), "value", shown=progress, desc=f"{count} images", leave=False)
+    shown = progress and processes.rank == 0
+    bar = progress_bar(canvas[mine].numel(), "value", shown=shown, desc=f"{count} images", leave=False)
     try:
         # A learner's own module may keep tensors from one call to the next; those of inference mode cannot be trained.
         gradients_off = torch.no_grad() if isinstance(model, OwnModule) else torch.inference_mode()
         with evaluation_mode(model), full_precision(device), gradients_off:
-            for start in range(0, count, together):
-                part = slice(start, start + together)
+            for start in range(mine.start, mine.stop, at_once):
+                part = slice(start, min(start + at_once, mine.stop))
                 job = _Job(
                     model,
                     x=canvas[part].to(device),
@@ -145,7 +154,7 @@ def sample(
                 canvas[part] = run(job).cpu()
     finally:
         bar.close()
-    return canvas
+    return processes.join(canvas)
 
 
 def draw(

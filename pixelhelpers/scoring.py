@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .arguments import whole
 from .errors import require
 from .models.base import AutoregressiveModel, evaluation_mode
 from .models.own import as_model
+from .processes import Processes, together
 
 MOST_IMAGES = 200_000
 
@@ -43,6 +45,8 @@ def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, batch_size: int = 100) -> float:
     """Scores images: the mean bits per dimension, on the device where the model is.
 
+    Processes of `torchrun` share the images, and each returns the mean over them all.
+
     Arguments:
         model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
         images: `[N, C, H, W]`, integers in `[0, levels)`, at least one.
@@ -57,25 +61,30 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, 
 
     Example:
         >>> from pixelhelpers import PixelCNN
+        >>> _ = torch.manual_seed(0)
         >>> round(evaluate(PixelCNN(hidden=8, blocks=1), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)))
         8
     """
+    batch_size = whole("batch_size", batch_size)
     require(batch_size >= 1, f"batch_size is {batch_size}: give at least 1.")
     model = model_for(model, images, "images")
     check_labels(model, labels, images, "labels")
+    processes = together("evaluate", model=model, images=images, labels=labels)
     with evaluation_mode(model):
-        return total_nats(model, images, labels, batch_size) / (math.log(2) * images.numel())
+        return total_nats(model, images, labels, batch_size, processes) / (math.log(2) * images.numel())
 
 
-def total_nats(model: AutoregressiveModel, images: Tensor, labels: Tensor | None, batch_size: int) -> float:
-    """Adds up the negative log-likelihoods of images that have been checked."""
+def total_nats(
+    model: AutoregressiveModel, images: Tensor, labels: Tensor | None, batch_size: int, processes: Processes
+) -> float:
+    """Adds up the negative log-likelihoods of images that have been checked; processes share them."""
     device = next(model.parameters(), images).device
-    total = 0.0
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
+    total, mine = torch.zeros((), dtype=torch.float64), processes.share(len(images))
+    for start in range(mine.start, mine.stop, batch_size):
+        part = slice(start, min(start + batch_size, mine.stop))
         label = None if model.classes is None or labels is None else labels[part].to(device)
         total -= model.log_prob(images[part].to(device), label).sum().item()
-    return total
+    return float(processes.sum(total))
 
 
 def model_for(model: nn.Module, images: Tensor, name: str, levels: int | None = None) -> AutoregressiveModel:

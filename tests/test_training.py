@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import os
@@ -11,7 +12,10 @@ import struct
 import subprocess
 import sys
 import textwrap
+from decimal import Decimal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,6 +24,7 @@ from torch import nn
 import pixelhelpers as ph
 from pixelhelpers import files
 from pixelhelpers.models.base import Recipe
+from pixelhelpers.progress import progress_bar
 from pixelhelpers.training import loop, make_optimizer, schedule
 from pixelhelpers.training.optimizers import MuonWithAdam
 
@@ -361,6 +366,108 @@ def test_settings_that_do_not_fit_are_refused_before_training(keywords, words, t
     with pytest.raises((ValueError, TypeError), match=words):
         fit(model, tiny, folder=tmp_path / "run" if "tensorboard" not in keywords else None, **keywords)
     assert not (tmp_path / "run").exists()
+
+
+# What people give for a number, a name or a function, and what no option is.
+ODD = [True, False, 0, 1, 2, 2.0, -1, 0.5, 1.5, -0.5, 1e400, -1e400, float("nan"), 10**400, 2**48, 2**63, 2**64]
+ODD += [Fraction(1, 2), Decimal("0.5"), 1j, "", "1", "yes", b"1", (), [1], {}, object(), torch.device("cpu")]
+ODD += [*map(np.int64, (-1, 2)), np.uint8(2), np.float32(0.5), np.float64("nan"), np.bool_(True), np.array([2, 3])]
+ODD += [torch.tensor(2), torch.tensor(0.5), torch.tensor(True), torch.tensor([2]), torch.tensor([0.5, 0.5]), "bf16"]
+ODD += [lambda *given: given[0]]
+
+
+@pytest.mark.parametrize(
+    "option", [name for name in inspect.signature(ph.fit).parameters if name not in ("model", "images", "folder")]
+)
+def test_whatever_is_given_for_an_option_is_trained_with_and_saved_or_refused_at_once(
+    option, tiny, tmp_path, monkeypatch
+):
+    few = dataclasses.replace(tiny, train=tiny.train[:8], train_labels=None, valid=tiny.valid[:2], valid_labels=None)
+    monkeypatch.setattr(loop, "progress_bar", lambda *_, **__: began.append(1) or progress_bar(1, "step", shown=False))
+    trained, refused = 0, 0
+    for number, value in enumerate(ODD):
+        if option == "compile" and value is True:
+            continue  # takes a compiler
+        began, folder = [], tmp_path / str(number)
+        keywords = {"epochs": 1, "batch_size": 4, "optimizer": "adam", "lr": 1e-3, "device": "cpu", "precision": "no"}
+        keywords |= {"folder": folder, "progress": False, option: value}
+        try:
+            history = ph.fit(small(), few, **keywords)
+        except (ValueError, TypeError) as error:
+            words = str(error)
+            assert not began and not folder.exists(), (value, words)
+            assert option in words and "\n" not in words and len(words) < 300, (value, words)
+            refused += 1
+        except FloatingPointError:  # a rate of 2**48
+            assert option in ("lr", "weight_decay") and value >= 2**48
+        else:
+            assert history and json.loads(json.dumps(history)) == history, value
+            with safe_open(folder / "last.safetensors", framework="pt") as file:
+                json.loads(file.metadata()["run"], parse_constant=pytest.fail)  # NaN, Infinity: no JSON
+            assert ph.fit(small(), few, **(keywords | {"resume": True})) == history, value
+            trained += 1
+    assert refused and (trained or option == "optimizer")
+
+
+@pytest.mark.parametrize("taken", [{"epochs": np.int64(1)}, {"lr": np.float32(0.01)}, {"lr": torch.tensor(0.01)},
+    {"seed": 2**60}, {"seed": np.int64(3)}, {"batch_size": np.int64(16)}, {"patience": torch.tensor(2)}])  # fmt: skip
+def test_numbers_of_other_libraries_are_numbers(taken, tiny, tmp_path):
+    ((name, value),) = taken.items()
+    models = small(), small()
+    histories = [
+        fit(model, tiny, **{"epochs": 1, "folder": tmp_path / str(number), name: given})
+        for number, (model, given) in enumerate(
+            zip(models, (value, float(value) if name == "lr" else int(value)), strict=True)
+        )
+    ]
+    assert without_time(histories[0]) == without_time(histories[1]) and same_weights(*models)
+
+
+def test_a_frozen_model_is_refused_and_what_is_switched_off_outside_is_switched_on(tiny, tmp_path):
+    model = small()
+    for switched_off in (torch.no_grad, torch.inference_mode):
+        with switched_off():
+            assert len(fit(model, tiny, epochs=1)) == 1 and not torch.is_grad_enabled()
+    assert not same_weights(model, small())
+    with torch.inference_mode():
+        made_inside = small()
+    with pytest.raises(ValueError, match="made under torch"):
+        fit(made_inside, tiny, folder=tmp_path / "run")
+    with pytest.raises(ValueError, match="no parameter of the model can learn: unfreeze"):
+        fit(small().requires_grad_(False), tiny, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    half = small()
+    half.stem.requires_grad_(False)
+    fit(half, tiny, epochs=1)
+    assert torch.equal(half.stem.weight, small().stem.weight) and not same_weights(half, small())
+
+
+def test_a_loss_without_a_gradient_is_named(tiny):
+    class Detached(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    with pytest.raises(ValueError, match="depends on no parameter that can learn"):
+        fit(Detached(1, 4, 1), tiny, epochs=1)
+
+
+@pytest.mark.parametrize("keywords", [{"seconds": 0.2}, {"patience": 1, "lr": 1e-9}, {}, {"epochs": 1}])
+def test_a_good_run_leaves_a_finished_bar(keywords, tiny, monkeypatch):
+    from tqdm.notebook import tqdm
+
+    pytest.importorskip("ipywidgets", reason="needs the extra notebooks")
+    bars = []
+    monkeypatch.setattr(
+        loop, "progress_bar", lambda total, unit, **_: bars.append(tqdm(total=total, display=False)) or bars[0]
+    )
+    model = small()
+    interrupted = not keywords
+    if interrupted:
+        interrupt_at(3, model)
+    fit(model, tiny, **{"epochs": 100_000, **keywords})
+    _, bar, _ = bars[0].container.children
+    assert bar.bar_style == ("danger" if interrupted else "success")
+    assert interrupted or 0 < bar.value == bar.max == bars[0].n
 
 
 def settings_of_a_run(folder) -> dict:
@@ -711,50 +818,6 @@ def test_a_run_leaves_no_pickle_behind(tiny, tmp_path):
     assert files == {".lock", "best/config.json", "best/model.safetensors", "last.safetensors"}
     assert (tmp_path / ".lock").read_bytes() == b""
     assert ph.PixelCNN.from_pretrained(tmp_path / "best").settings["hidden"] == 8
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_two_processes_train_like_one(optimizer, tiny, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import os, sys, torch
-            import pixelhelpers as ph
-
-            images = ph.Images(**torch.load("images.pt"))
-            torch.manual_seed(0)
-            model = ph.PixelCNN(levels=4, hidden=8, blocks=1, image_size=6)
-            how = {"optimizer": sys.argv[1], "batch_size": 16, "lr": 1e-3, "precision": "no", "device": "cpu"}
-            ph.fit(model, images, epochs=2, folder="two", progress=False, **how)
-            torch.save(model.state_dict(), f"{os.environ['RANK']}.pt")
-            """
-        )
-    )
-    if sys.platform != "linux":
-        pytest.skip("torchrun is tested on Linux")
-    torch.save({field.name: getattr(tiny, field.name) for field in dataclasses.fields(tiny)}, tmp_path / "images.pt")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(script),
-        optimizer,
-    ]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    one = small()
-    fit(one, tiny, optimizer=optimizer, lr=1e-3)
-    two = ph.PixelCNN.from_pretrained(tmp_path / "two" / "best")
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
-    began, ended, ended_as_two = (nn.utils.parameters_to_vector(m.parameters()) for m in (small(), one, two))
-    # Muon computes in bfloat16, where the order of a sum shows.
-    assert (ended - ended_as_two).norm() < (0.001 if optimizer == "adam" else 0.1) * (ended - began).norm()
 
 
 # -- the command line ---------------------------------------------------------------------------------

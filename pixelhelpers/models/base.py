@@ -3,16 +3,19 @@
 import inspect
 import json
 import reprlib
+import threading
 from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..arguments import real, whole
 from ..errors import brief, require
 from ..files import pack_weights, read_header, read_json, read_weights, write_together
 from ..stepping import WHOLE_ROW, Front, Fronts, Wavefront, raster_order
@@ -34,8 +37,7 @@ def at_least(least: int, **given: int) -> None:
         ValueError: blocks is 0: give at least 1.
     """
     for name, number in given.items():
-        require(int(number) == number, f"{name} is {number}: give a whole number.")
-        require(number >= least, f"{name} is {number}: give at least {least}.")
+        require(whole(name, number) >= least, f"{name} is {number}: give at least {least}.")
 
 
 def structure(module: nn.Module) -> list[tuple[str, type, str]]:
@@ -77,10 +79,16 @@ class Stepper:
         raise NotImplementedError
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy or of a tensor as Python's own, which a file can hold; anything else as it is."""
+    return value.item() if getattr(value, "ndim", 1) == 0 else value
+
+
 class _Recorded(ABCMeta):
     """Notes of every model what its constructor was given, and of which parts it was built."""
 
     def __call__(cls, *given: Any, **named: Any):
+        given, named = tuple(map(_plain, given)), {name: _plain(value) for name, value in named.items()}
         model = super().__call__(*given, **named)
         signature = inspect.signature(cls.__init__)
         call = signature.bind(model, *given, **named)
@@ -88,10 +96,9 @@ class _Recorded(ABCMeta):
         kind = {name: parameter.kind for name, parameter in signature.parameters.items()}
         # What a file cannot hold, such as a module or a function, is a part and no setting.
         settings = {
-            name: plain
+            name: value
             for name, value in (call.arguments | call.kwargs).items()
-            if isinstance(plain := value.item() if getattr(value, "ndim", 1) == 0 else value, PLAIN)
-            and kind.get(name) not in MANY
+            if isinstance(value, PLAIN) and kind.get(name) not in MANY
         }
         model.settings = settings | vars(model).get("settings", {})  # a constructor may say how it completed them
         model.built_of = structure(model) if "stepper" in vars(cls) else []
@@ -135,10 +142,10 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         at_least(1, image_channels=image_channels, image_size=image_size)
         require(levels <= 256, f"levels is {levels}: give at most 256, what the bytes of an image can hold.")
         require(
-            classes is None or classes >= 1,
+            classes is None or whole("classes", classes) >= 1,
             f"classes is {classes}: give at least 1, or None for a model without classes.",
         )
-        require(0 <= dropout < 1, f"dropout is {dropout}: give a number from 0 to below 1.")
+        require(0 <= real("dropout", dropout) < 1, f"dropout is {dropout}: give a number from 0 to below 1.")
         self.levels, self.image_channels, self.image_size, self.classes = levels, image_channels, image_size, classes
 
     # -- input ------------------------------------------------------------------------------------
@@ -467,9 +474,16 @@ def _fitting_weights(model: AutoregressiveModel, path: Path) -> dict[str, Tensor
     return weights
 
 
+# Of each part that somebody holds in evaluation mode: the mode it was in, and how many hold it.
+_modes: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()
+_modes_lock = threading.Lock()
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Puts a module into evaluation mode, and afterwards each of its parts back into the mode it was in.
+
+    Several threads may ask that of one module, or of modules that share parts: a part goes back when the last is done.
 
     Arguments:
         module: any module.
@@ -482,10 +496,19 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
         >>> [part.training for part in module]
         [False, True]
     """
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
+    parts = list(module.modules())
+    with _modes_lock:
+        for part in parts:
+            held = _modes.setdefault(part, [part.training, 0])
+            held[1] += 1
+        module.eval()
     try:
         yield
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        with _modes_lock:
+            for part in parts:
+                held = _modes[part]
+                held[1] -= 1
+                if not held[1]:
+                    part.training = held[0]
+                    del _modes[part]

@@ -1,4 +1,5 @@
-"""What a training run is: its `Settings` (with the `name_of` an augmentation), and `Run`, its state and its file.
+"""What a training run is: its `Settings` (with the `name_of` an augmentation), and `Run`, its state and its file,
+with the `random_state` of every process.
 
 A checkpoint is one safetensors file, replaced as a whole: weights, their moving average, the best average so far,
 the optimiser's memory and the random state, with settings and everything else as JSON in its header.
@@ -8,6 +9,7 @@ import functools
 import json
 import math
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,15 +21,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from ..arguments import real, shown, whole
 from ..errors import brief, require
 from ..files import read_header, read_weights, sweep, write_weights
-from ..hardware import PRECISIONS
 from ..models.base import CONFIG, WEIGHTS, AutoregressiveModel
+from ..processes import Processes
 from .history import History
 from .optimizers import OPTIMIZERS
 
 FORMAT = 4
 CHECKPOINT = "last.safetensors"
+LARGEST_SEED = 2**63 - 1
+MANY = 2**31 - 1  # of epochs, of images, …
+TINY, HUGE = sys.float_info.min, sys.float_info.max  # no zero, no infinity
 COUNTERS = ("batch", "step", "seconds", "nats", "values")
 
 
@@ -71,18 +77,23 @@ class Settings:
     precision: str = "no"
 
     def __post_init__(self):
-        for name, fits, expected in (
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("lr", self.lr is None or 0 < self.lr < math.inf, "a positive number"),
-            ("clip", self.clip > 0, "a positive number"),
-            ("ema", 0 <= self.ema < 1, "a number in [0, 1)"),
-            ("patience", self.patience is None or self.patience >= 1, "at least 1, or None"),
-            ("scores_per_epoch", isinstance(self.scores_per_epoch, int) and self.scores_per_epoch >= 1, "at least 1"),
-            ("seconds", self.seconds is None or self.seconds > 0, "a positive number, or None"),
-            ("precision", self.precision in PRECISIONS, f"one of {PRECISIONS}"),
+        for name, kind, least, most, expected in (
+            ("epochs", whole, 1, MANY, "at least 1"),
+            ("batch_size", whole, 1, MANY, "at least 1"),
+            ("lr", real, TINY, HUGE, "a positive number"),
+            ("weight_decay", real, 0, HUGE, "a number from 0"),
+            ("clip", real, TINY, HUGE, "a positive number"),
+            ("ema", real, 0, math.nextafter(1, 0), "a number in [0, 1)"),
+            ("patience", whole, 1, MANY, "at least 1, or None"),
+            ("scores_per_epoch", whole, 1, MANY, "at least 1"),
+            ("seconds", real, TINY, HUGE, "a positive number, or None"),
+            ("seed", whole, 0, LARGEST_SEED, "a number from 0 to 2**63 - 1"),
         ):
-            require(fits, f"{name} is {getattr(self, name)!r}: give {expected}.")
+            given = getattr(self, name)
+            if given is not None or name not in ("lr", "patience", "seconds"):
+                number = kind(name, given)  # of NumPy or a tensor: a file can hold Python's own only
+                require(least <= number <= most, f"{name} is {shown(number)}: give {expected}.")
+                object.__setattr__(self, name, number)
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """Names what decides the result and is not as it was stored."""
@@ -167,12 +178,11 @@ class Run:
             self.best, self.best_weights = valid, {name: value.detach().clone() for name, value in weights.items()}
         return is_best
 
-    def save(self, folder: Path, scaler: torch.amp.GradScaler | None) -> None:
-        """Writes the run's checkpoint into its folder, at once or not at all."""
-        cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    def save(self, folder: Path, scaler: torch.amp.GradScaler | None, random: dict[str, Tensor]) -> None:
+        """Writes the run's checkpoint into its folder, at once or not at all, with every process's random state."""
         memory = self.optimizer.state_dict()["state"]
         parts = {
-            "random": {"cpu": torch.get_rng_state(), **cuda},
+            "random": random,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best_weights,
@@ -216,8 +226,10 @@ class Run:
             OSError,
         )
 
-    def load(self, path: Path, scaler: torch.amp.GradScaler | None) -> None:
+    def load(self, path: Path, scaler: torch.amp.GradScaler | None, processes: Processes) -> None:
         """Goes on where the checkpoint stopped.
+
+        In another number of processes the batches are the same, but what is drawn at random is drawn anew.
 
         Raises:
             ValueError: for a file that is damaged, of another version, or of a run with other settings.
@@ -235,7 +247,7 @@ class Run:
             require("digest" in numbers and sorted(tensors) == numbers["tensors"], "parts are missing")
             self._check_settings(path, numbers)
             self._check(numbers, tensors)
-            self._take(numbers, tensors, scaler)
+            self._take(numbers, tensors, scaler, processes)
         except _Other:
             raise
         except Exception as error:  # what is damaged raises whatever it is taken for
@@ -288,7 +300,13 @@ class Run:
         values += [] if numbers["best"] is None else [numbers["best"]]
         require(all(type(value) in (int, float) and math.isfinite(value) for value in values), "numbers are none")
 
-    def _take(self, numbers: dict[str, Any], tensors: dict[str, Tensor], scaler: torch.amp.GradScaler | None) -> None:
+    def _take(
+        self,
+        numbers: dict[str, Any],
+        tensors: dict[str, Tensor],
+        scaler: torch.amp.GradScaler | None,
+        processes: Processes,
+    ) -> None:
         """Goes on from there."""
         parts: dict[str, dict[str, Any]] = defaultdict(dict)
         for name, value in (tensors | numbers["plain"]).items():
@@ -305,9 +323,6 @@ class Run:
             for name, value in stored.items():  # some optimisers count there
                 if name != "lr" and isinstance(value, int | float) and isinstance(group[name], int | float):
                     group[name] = value
-        torch.set_rng_state(parts["random"]["cpu"])
-        if "cuda" in parts["random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(parts["random"]["cuda"])
         if scaler is not None and numbers["scaler"]:
             scaler.load_state_dict(numbers["scaler"])
         self.history, self.best_weights = History(numbers["history"], self.history.recipe), parts["best"]
@@ -315,6 +330,7 @@ class Run:
         for name in COUNTERS:
             setattr(self, name, numbers["counters"][name])
         self.model.begun_with = numbers["begun_with"]
+        _set_random_state(parts["random"], processes, self.settings.seed + self.step)
 
 
 class _Other(ValueError):
@@ -326,3 +342,22 @@ def _way_out(path: Path) -> str:
     best = path.parent / "best"
     begin = f", or begin another run with the best weights so far, {best} (--from)" if best.is_dir() else ""
     return f"move it away to train anew{begin}."
+
+
+def random_state(processes: Processes) -> dict[str, Tensor]:
+    """Gives the states of every process's random numbers, one after the other, of the CPU and of its GPU."""
+    own = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        own["cuda"] = torch.cuda.get_rng_state()
+    return {device: processes.all(state).flatten() for device, state in own.items()}
+
+
+def _set_random_state(stored: dict[str, Tensor], processes: Processes, seed: int) -> None:
+    """Goes on with this process's random numbers; with new ones where another number of processes stored theirs."""
+    states = stored["cpu"].view(-1, len(torch.get_rng_state()))
+    if len(states) != processes.count:
+        torch.manual_seed((seed + 1_000_003 * processes.rank) % LARGEST_SEED)
+        return
+    torch.set_rng_state(states[processes.rank].clone())  # PyTorch reads it from the start of its memory
+    if "cuda" in stored and torch.cuda.is_available():
+        torch.cuda.set_rng_state(stored["cuda"].view(processes.count, -1)[processes.rank].clone())

@@ -8,6 +8,7 @@ References:
     https://arxiv.org/abs/1608.03983
 """
 
+import copy
 import math
 import signal
 import threading
@@ -20,15 +21,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..arguments import shown
 from ..data.images import Images
 from ..errors import require
 from ..files import held
-from ..hardware import accelerator as find_processes
+from ..hardware import accelerator as find_accelerator
 from ..hardware import chosen_device, keep_freed_memory
 from ..models.base import AutoregressiveModel
-from ..progress import progress_bar
+from ..processes import Processes, alone, together
+from ..progress import finish, progress_bar
 from ..scoring import check_labels, model_for, total_nats
-from .checkpoint import CHECKPOINT, Run, Settings, name_of, run_folder
+from .checkpoint import CHECKPOINT, LARGEST_SEED, Run, Settings, name_of, random_state, run_folder
 from .history import History
 from .optimizers import OPTIMIZERS, MakesOptimizer, make_optimizer
 
@@ -57,6 +60,27 @@ def schedule(progress: float, warmup: float = 0.02) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
 
 
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Refuses a second training in another thread: PyTorch's random state and Accelerate's belong to the process."""
+    require(
+        _trains.acquire(blocking=False),
+        "fit is at work in another thread, and both would draw from one random state: train one after the other, or "
+        "in processes of their own.",
+        RuntimeError,
+    )
+    try:
+        yield
+    finally:
+        _trains.release()
+
+
+_trains = threading.RLock()  # whoever trains in `on_epoch` does so in the same thread
+
+
+@_one_at_a_time()
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(
     model: nn.Module,
     images: Images,
@@ -89,7 +113,7 @@ def fit(
     An exponential moving average of the weights is scored on the validation images after each epoch. With a
     `folder`, `last.safetensors` (to resume) and `best/` (a `from_pretrained` folder) are written, each at once
     or not at all. Ctrl-C ends the run after the current step, saved. Start the same program with `torchrun` to
-    train in several processes.
+    train in several processes: they share each batch, take the same steps as one, and end together.
 
     Arguments:
         model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
@@ -100,7 +124,8 @@ def fit(
             (name, parameter) pairs to a PyTorch optimiser, such as `functools.partial(torch.optim.SGD, lr=0.1)`.
             In a network of your own, the first and the last layer in order of definition count as those that read
             and write pixels, which Muon leaves to Adam.
-        batch_size: images per step, over all processes. The defaults are for CPUs; a GPU is hardly busy with them.
+        batch_size: images per step, over all processes, at least one for each. The defaults are for CPUs; a GPU is
+            hardly busy with them.
         lr: highest learning rate; `schedule` says how it rises and falls. It belongs to an optimiser: with None
             leave it out, and with a function, whose groups each rise to their own.
         weight_decay: decoupled weight decay, 0 for none; with a function leave it out.
@@ -114,12 +139,14 @@ def fit(
             `[N, C, H, W]` of one type and shape. What it draws from PyTorch's global generators goes on in a
             resumed run as if it had not stopped. Checkpoints record its name, with the arguments of a
             `functools.partial`. Example: `ph.data.random_shift`.
-        seed: of the order of images, of dropout and of `augment`.
+        seed: of the order of images, of dropout and of `augment`, from 0. Other threads that draw from PyTorch's
+            global generators meanwhile change what it gives.
         device: "cuda", "mps" or "cpu"; None takes the best there is.
         precision: "no" (float32), "bf16" or "fp16" for mixed precision; None: what `default_precision` says.
         compile: run the network through `torch.compile`.
         folder: where checkpoints go; None keeps none.
-        resume: go on from the folder's `last.safetensors` if there is one.
+        resume: go on from the folder's `last.safetensors` if there is one. In another number of processes the
+            batches are the same; dropout and `augment` then draw anew.
         tensorboard: also log to `folder/tensorboard`; needs the package `tensorboard`.
         progress: show a progress bar.
         on_epoch: called after each score, when it has been saved, with the model of averaged weights, in evaluation
@@ -133,6 +160,7 @@ def fit(
         ValueError, TypeError: for settings or images that do not fit, before anything is computed.
         FileExistsError: when the folder holds a checkpoint and `resume` is not set.
         FloatingPointError: when the loss is no longer finite; the message tells the step and what to try.
+        RuntimeError: when another thread trains, or when the main process could not go on.
 
     References:
         van den Oord et al. 2016, section 5.1 (log-likelihood of discrete values).
@@ -144,8 +172,16 @@ def fit(
         >>> sorted(history[0])
         ['epoch', 'lr', 'seconds', 'step', 'train', 'valid']
     """
+    for name, given in (("compile", compile), ("resume", resume), ("tensorboard", tensorboard), ("progress", progress)):
+        require(isinstance(given, bool), f"{name} is {shown(given)}: give True or False.")
+    for name, given in (("augment", augment), ("on_epoch", on_epoch)):
+        require(given is None or callable(given), f"{name} is {shown(given)}: give a function, or None.", TypeError)
+    require(
+        folder is None or isinstance(folder, str | Path), f"folder is {shown(folder)}: give a path, or None.", TypeError
+    )
     model = model_for(model, images.train, "images.train", images.levels)
     model_for(model, images.valid, "images.valid")
+    _check_learns(model)
     device, precision = chosen_device(device, precision)
     optimizer, batch_size, lr = _recipe(model, optimizer, batch_size, lr, weight_decay)
     settings = Settings(
@@ -166,11 +202,11 @@ def fit(
         seed=seed,
         precision=precision,
     )
-    steps = math.ceil(len(images.train) / batch_size)
+    steps = math.ceil(len(images.train) / settings.batch_size)
     require(
-        scores_per_epoch <= steps,
-        f"scores_per_epoch is {scores_per_epoch}, and an epoch has {steps} steps of {batch_size} images: "
-        "give at most one score a step.",
+        settings.scores_per_epoch <= steps,
+        f"scores_per_epoch is {settings.scores_per_epoch}, and an epoch has {steps} steps of {settings.batch_size} "
+        "images: give at most one score a step.",
     )
     check_labels(model, images.train_labels, images.train, "images.train_labels")
     check_labels(model, images.valid_labels, images.valid, "images.valid_labels")
@@ -178,39 +214,50 @@ def fit(
         with torch.random.fork_rng([]):
             _augmented(images.train[:1], augment, model.levels)  # refused before anything is written
     folder = None if folder is None else run_folder(folder)
-    accelerator = find_processes(device, precision, compile)
+    accelerator = find_accelerator(device, precision, compile)
+    processes = together("fit", settings=settings, train=images.train, valid=images.valid)
+    require(
+        settings.batch_size >= processes.count,
+        f"batch_size is {settings.batch_size} for {processes.count} processes, which share each batch: give at least "
+        f"{processes.count}.",
+    )
     model.to(accelerator.device)
-    made = make_optimizer(model, optimizer, lr, weight_decay)
+    made = make_optimizer(model, optimizer, settings.lr, settings.weight_decay)
     if settings.optimizer == "another":
         settings = replace(settings, optimizer=type(made).__name__)
-    run = Run(model, settings, made)
     memory = keep_freed_memory() if device == "cpu" else nullcontext()
     with (
         memory,
         nullcontext() if folder is None or not accelerator.is_main_process else held(folder),
         torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []),
-        _interrupts() as interrupted,
+        _interrupts(passed_on=processes.count > 1) as interrupted,
     ):
-        torch.manual_seed(seed + accelerator.process_index)
-        loss_of, optimizer = accelerator.prepare(_Likelihood(model), run.optimizer)
         if folder is not None:
             require(
                 not (folder / CHECKPOINT).exists() or resume,
                 f"{folder} already holds a checkpoint: resume it (resume=True, --resume) or choose another folder.",
                 FileExistsError,
             )
+            together("fit", checkpoint=(folder / CHECKPOINT).exists())
+        torch.manual_seed((settings.seed + processes.rank) % LARGEST_SEED)
+        accelerator.ddp_handler = _gradients_to_wait_for(model, images, processes)
+        loss_of, optimizer = accelerator.prepare(_Nats(model), made)  # all begin with the main process's weights
+        run = Run(model, settings, made)
+        if folder is not None:
             if accelerator.is_main_process:
                 run.clear(folder)
             if (folder / CHECKPOINT).exists():
-                run.load(folder / CHECKPOINT, accelerator.scaler)
-        trainer = _Trainer(run, images, augment, accelerator, loss_of, optimizer, interrupted, folder, on_epoch)
+                run.load(folder / CHECKPOINT, accelerator.scaler, processes)
+        trainer = _Trainer(
+            run, images, augment, accelerator, processes, loss_of, optimizer, interrupted, folder, on_epoch
+        )
         try:
             trainer.train(tensorboard, progress)
         finally:
             if run.best_weights:
                 model.load_state_dict(run.best_weights)
             model.eval()
-    run.history.interrupted = interrupted.is_set()
+    run.history.interrupted = trainer.stopped
     return run.history
 
 
@@ -244,15 +291,44 @@ def _recipe(
     return optimizer, default.batch_size if batch_size is None else batch_size, lr
 
 
-class _Likelihood(nn.Module):
-    """The loss as a `forward`, which is what Accelerate wraps: nats per value, averaged over the batch."""
+class _Nats(nn.Module):
+    """The loss as a `forward`, which is what Accelerate wraps: nats, summed over the images."""
 
     def __init__(self, model: AutoregressiveModel):
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
-        return -self.model.log_prob(x, label).sum() / x.numel()
+        return -self.model.log_prob(x, label).sum()
+
+
+def _gradients_to_wait_for(model: AutoregressiveModel, images: Images, processes: Processes):
+    """Says what processes need to know of each other's gradients: whether all parameters have one.
+
+    To look for those without costs a part of every step, so a copy tries it once.
+    """
+    from accelerate import DistributedDataParallelKwargs
+
+    if processes.count == 1:
+        return None
+    trial = copy.deepcopy(model).train()
+    x = images.train[:1].to(next(model.parameters()).device)
+    trial.log_prob(x, None if model.classes is None else images.train_labels[:1]).sum().backward()
+    unused = any(weight.requires_grad and weight.grad is None for weight in trial.parameters())
+    return DistributedDataParallelKwargs(find_unused_parameters=unused)
+
+
+def _check_learns(model: AutoregressiveModel) -> None:
+    """Refuses a model of which nothing can be trained."""
+    weights = list(model.parameters())
+    require(
+        any(weight.requires_grad for weight in weights),
+        "no parameter of the model can learn: unfreeze some by model.requires_grad_(True).",
+    )
+    require(
+        not any(weight.is_inference() for weight in weights),
+        "the model was made under torch.inference_mode, so its weights cannot learn: make it outside.",
+    )
 
 
 def _augmented(x: Tensor, augment: Callable[[Tensor], Tensor], levels: int) -> Tensor:
@@ -272,8 +348,11 @@ def _augmented(x: Tensor, augment: Callable[[Tensor], Tensor], levels: int) -> T
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; the second one acts."""
+def _interrupts(passed_on: bool) -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; the second one acts.
+
+    Among several processes it does not: `torchrun` passes a Ctrl-C on to processes that may have had it already.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -282,7 +361,8 @@ def _interrupts() -> Iterator[threading.Event]:
 
     def ask(number, frame):
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        if not passed_on:
+            signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, ask)
     try:
@@ -294,87 +374,113 @@ def _interrupts() -> Iterator[threading.Event]:
 class _Trainer:
     """The loop over epochs and batches, on whatever Accelerate found."""
 
-    def __init__(self, run, images, augment, accelerator, loss_of, optimizer, interrupted, folder, on_epoch):
+    def __init__(self, run, images, augment, accelerator, processes, loss_of, optimizer, interrupted, folder, on_epoch):
         self.run, self.images, self.augment, self.accelerator = run, images, augment, accelerator
-        self.loss_of, self.optimizer, self.interrupted = loss_of, optimizer, interrupted
+        self.processes, self.loss_of, self.optimizer, self.interrupted = processes, loss_of, optimizer, interrupted
         self.folder, self.on_epoch = folder, on_epoch
-        self.pending: list[Tensor] = []  # losses not yet read from the device
+        self.pending: list[Tensor] = []  # this process's nats of steps, not yet read from the device
+        self.stopped = False  # whether some process was interrupted
 
     def train(self, tensorboard: bool, progress: bool) -> None:
         run, settings = self.run, self.run.settings
         total = settings.epochs * math.ceil(len(self.images.train) / settings.batch_size)
-        self.began, saved = time.perf_counter() - run.seconds, time.perf_counter()
-        bar = progress_bar(total, "step", shown=progress and self.accelerator.is_main_process, initial=run.step)
+        self.began, saved = time.perf_counter() - run.seconds, run.seconds
+        bar = progress_bar(total, "step", shown=progress and self.processes.rank == 0, initial=run.step)
         with closing(bar), self._writer(tensorboard) as writer:
             while len(run.history) < settings.epochs * settings.scores_per_epoch and not self._is_over():
                 self.loss_of.train()
-                for x, label in self._batches():
+                for x, label, images in self._batches():
                     if self.augment is not None:
                         x = _augmented(x, self.augment, run.model.levels)
-                    self._step(x, label, self._factor(total))
+                    self._step(x, label, images, self._factor(total))
                     bar.update()
                     if len(self.pending) >= 10:
                         self._read_losses()
                         epoch = len(run.history) // settings.scores_per_epoch + 1
                         bar.set_postfix_str(f"epoch {epoch}, {self._train_bits():.3f} bits/dim")
-                    run.seconds = time.perf_counter() - self.began
-                    if self._stop_now():
+                    self._meet()
+                    if self._time_is_up():
                         break
-                    if time.perf_counter() - saved > SAVE_EVERY:
+                    if run.seconds - saved > SAVE_EVERY:
                         self._save()
-                        saved = time.perf_counter()
+                        saved = run.seconds
                 self._read_losses()
-                if self.interrupted.is_set():
+                if self.stopped:
                     self._save()
                     how = f"resume from {self.folder}." if self.folder else "nothing was saved."
                     self.accelerator.print(f"Stopped after step {run.step}, as asked; {how}")
                     break
                 self._end_epoch(self._factor(total), writer)
-                saved = time.perf_counter()
+                saved = run.seconds
+            if not self.stopped:
+                finish(bar)
+
+    def _meet(self) -> None:
+        """Agrees with the other processes on the time, which is the main one's, and on whether somebody says stop."""
+        seconds = time.perf_counter() - self.began
+        told = self.processes.all(torch.tensor([seconds, self.interrupted.is_set()], dtype=torch.float64))
+        self.run.seconds, self.stopped = float(told[0, 0]), bool(told[:, 1].any())
 
     def _factor(self, total: int) -> float:
         """The rates' factor now, by the share of the run that is over: by steps or by time, whichever is further."""
         share = max(self.run.step / total, self.run.seconds / (self.run.settings.seconds or math.inf))
         return schedule(min(1.0, share))
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The batches up to the next score; their order depends on seed and epoch only."""
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+        """This process's parts of the batches up to the next score, each with the number of images of the whole.
+
+        Their order depends on seed and epoch only. Of a batch with fewer images than there are processes, some get
+        its first, and `_step` does not count it.
+        """
         run, device = self.run, self.accelerator.device
         epoch, part = divmod(len(run.history), run.settings.scores_per_epoch)
         order = torch.randperm(
-            len(self.images.train), generator=torch.Generator().manual_seed(run.settings.seed * 100_003 + epoch)
+            len(self.images.train),
+            generator=torch.Generator().manual_seed((run.settings.seed * 100_003 + epoch) % LARGEST_SEED),
         )
         batches = order.split(run.settings.batch_size)
         begin, end = (len(batches) * (part + more) // run.settings.scores_per_epoch for more in (0, 1))
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        rank, processes = self.processes
         sources = [self.images.train] + ([] if run.model.classes is None else [self.images.train_labels])
         for chosen in batches[begin:end][run.batch :]:
-            parts = [source[chosen[rank::processes]] for source in sources]
+            mine = chosen[rank::processes] if rank < len(chosen) else chosen[:1]
+            parts = [source[mine] for source in sources]
             if device.type == "cuda":
                 parts = [part.pin_memory() for part in parts]
             parts = [part.to(device, non_blocking=True) for part in parts]
             run.batch += 1
-            if len(chosen) >= processes:  # else some process would have nothing to do
-                yield parts[0], parts[1] if len(parts) > 1 else None
+            yield parts[0], parts[1] if len(parts) > 1 else None, len(chosen)
 
-    def _step(self, x: Tensor, label: Tensor | None, factor: float) -> None:
-        run = self.run
+    def _step(self, x: Tensor, label: Tensor | None, images: int, factor: float) -> None:
+        run, values = self.run, images * x[0].numel()  # of the whole batch
         for group, highest in zip(self.optimizer.param_groups, run.rates, strict=True):
             group["lr"] = highest * factor
-        loss = self.loss_of(x, label)
-        self.accelerator.backward(loss)
+        try:
+            nats = self.loss_of(x, label)
+        except RuntimeError as error:
+            require(
+                "finished reduction" not in str(error),
+                "a layer takes part in the loss of some steps and not of others, which several processes cannot "
+                "train: let it take part always, for instance multiplied by 0.",
+                RuntimeError,
+            )
+            raise
+        require(nats.requires_grad, "the loss depends on no parameter that can learn: does forward detach something?")
+        if self.processes.rank >= images:
+            nats = 0 * nats
+        self.accelerator.backward(nats / (values / self.processes.count))  # the mean over processes is what counts
         self.accelerator.clip_grad_norm_(run.model.parameters(), run.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         run.average.update_parameters(run.model)
-        run.step, run.values = run.step + 1, run.values + x.numel()
-        self.pending.append(loss.detach() * x.numel())
+        run.step, run.values = run.step + 1, run.values + values
+        self.pending.append(nats.detach())
 
     def _read_losses(self) -> None:
-        """Reads the last losses from the device, and stops the run when one is not finite."""
+        """Reads the last losses of all processes from the devices, and stops the run when one is not finite."""
         if not self.pending:
             return
-        losses = torch.stack(self.pending).cpu()
+        losses = self.processes.sum(torch.stack(self.pending).cpu().double())
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             step = self.run.step - len(losses) + int(bad[0]) + 1
@@ -383,20 +489,14 @@ class _Trainer:
                 f'(now {max(self.run.rates):g}), a smaller clip, or precision="no". '
                 "Checkpoints written before are whole."
             )
-        self.run.nats += float(losses.double().sum())
+        self.run.nats += float(losses.sum())
         self.pending.clear()
 
     def _train_bits(self) -> float:
         return self.run.nats / max(1, self.run.values) / math.log(2)
 
     def _time_is_up(self) -> bool:
-        return self.interrupted.is_set() or self.run.seconds >= (self.run.settings.seconds or math.inf)
-
-    def _stop_now(self) -> bool:
-        if self.accelerator.num_processes == 1:
-            return self._time_is_up()
-        # All processes must leave the loop at the same step.
-        return bool(self.accelerator.reduce(torch.tensor(float(self._time_is_up()), device=self.accelerator.device)))
+        return self.stopped or self.run.seconds >= (self.run.settings.seconds or math.inf)
 
     def _is_over(self) -> bool:
         scores, patience = [row["valid"] for row in self.run.history], self.run.settings.patience
@@ -417,28 +517,39 @@ class _Trainer:
         }
         run.history.append(row)
         run.batch, run.nats, run.values = 0, 0.0, 0
-        run.seconds, is_best = time.perf_counter() - self.began, run.keep_if_best(row["valid"])
+        is_best = run.keep_if_best(row["valid"])
+        self._meet()
         for name in ("train", "valid", "lr") if writer is not None else ():
             writer.add_scalar(name, row[name], row["step"])
-        if self.accelerator.is_main_process and self.folder is not None:
-            if is_best:
-                run.average.module.save_pretrained(self.folder / "best")
-            run.save(self.folder, self.accelerator.scaler)
-        if self.accelerator.is_main_process and self.on_epoch is not None:
-            paused = time.perf_counter()  # what a callback takes is no training time
-            with torch.random.fork_rng([self.accelerator.device] if self.accelerator.device.type == "cuda" else []):
-                self.on_epoch(run.average.module.eval(), run.history)
-            self.began += time.perf_counter() - paused
+        self._save(is_best)
+        if self.on_epoch is not None:
+            with self._main_process() as is_main:
+                if is_main:
+                    self._call_on_epoch()
+
+    def _call_on_epoch(self) -> None:
+        paused = time.perf_counter()  # what a callback takes is no training time
+        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), alone():
+            self.on_epoch(self.run.average.module.eval(), self.run.history)
+        self.began += time.perf_counter() - paused
+
+    @contextmanager
+    def _main_process(self) -> Iterator[bool]:
+        """Says whether this is the main process, which does something for all, and ends all when it could not."""
+        failed = torch.ones(())
+        try:
+            yield self.processes.rank == 0
+            failed.zero_()
+        finally:
+            others_failed = bool(self.processes.sum(failed))
+        require(not others_failed, "the main process could not go on, so this one ends, too.", RuntimeError)
 
     @torch.no_grad()
     def _validate(self) -> float:
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        model, valid = self.run.average.module.eval(), self.images.valid[rank::processes]
-        labels = None if self.run.model.classes is None else self.images.valid_labels[rank::processes]
+        model, valid, labels = self.run.average.module.eval(), self.images.valid, self.images.valid_labels
         with self.accelerator.autocast():
-            nats = total_nats(model, valid, labels, 100)
-        if processes > 1:
-            nats = float(self.accelerator.reduce(torch.tensor(nats, device=self.accelerator.device)))
+            nats = total_nats(model, valid, labels, 100, self.processes)
         bits = nats / (math.log(2) * self.images.valid.numel())
         require(
             math.isfinite(bits),
@@ -448,13 +559,20 @@ class _Trainer:
         )
         return bits
 
-    def _save(self) -> None:
+    def _save(self, is_best: bool = False) -> None:
+        """Writes the run into its folder, and before it the best weights, if these are they."""
         self._read_losses()
-        if self.accelerator.is_main_process and self.folder is not None:
-            self.run.save(self.folder, self.accelerator.scaler)
+        if self.folder is None:
+            return
+        random = random_state(self.processes)
+        with self._main_process() as is_main:
+            if is_main:
+                if is_best:
+                    self.run.average.module.save_pretrained(self.folder / "best")
+                self.run.save(self.folder, self.accelerator.scaler, random)
 
     def _writer(self, tensorboard: bool):
-        if not tensorboard or not self.accelerator.is_main_process:
+        if not tensorboard or self.processes.rank != 0:
             return nullcontext()
         require(self.folder is not None, "tensorboard=True needs a folder to write to: give folder=…")
         try:
