@@ -22,6 +22,7 @@ from .models import (
     PixelCNNPlusPlus,
     PixelSNAIL,
     ResidualBlock,
+    as_model,
     list_pretrained,
     load_pretrained,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "PixelCNNPlusPlus",
     "PixelSNAIL",
     "ResidualBlock",
+    "as_model",
     "bits_per_dim",
     "blind_spot",
     "check_causal",

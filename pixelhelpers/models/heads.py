@@ -130,7 +130,7 @@ class SoftmaxHead(nn.Sequential):
         # Levels are last and, in the channels-last layout, contiguous: no copy of the largest tensor.
         logits = SoftmaxHead.levels_last(logits).flatten(0, -2)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return categorical_log_prob(logits, levels.flatten()).view(len(levels), -1).sum(1)
+        return categorical_log_prob(logits, levels.flatten()).view(levels.shape).flatten(1).sum(1)
 
     def stepper(self, wave: Wavefront, lacks: Tensor | None = None) -> "SoftmaxStep":
         return SoftmaxStep(self, wave, lacks)

@@ -16,6 +16,7 @@ from ..errors import CausalityError, require
 from ..models.base import AutoregressiveModel
 from ..stepping import raster_order
 
+FORBIDDEN = -100.0  # stands for -inf, the logit of a level that cannot be: as good as none, and a number
 CHUNK = 64  # images asked about at once: bounds the memory, [64, 256, 28, 28] in double is 0.1 GB
 
 
@@ -40,15 +41,19 @@ def prepare(model: Callable, shape: tuple[int, ...], levels: int) -> tuple[Calla
     """Copies the model; returns the copy and `images(count, generator)`, its random images."""
     require(callable(model), f"model is a {type(model).__name__}: give a module or a function.", TypeError)
     net = copy.deepcopy(model).cpu().double() if isinstance(model, nn.Module) else model
-    images = partial(_random_images, shape, levels, torch.float64)
     set_mode(net, training=False)
-    try:
-        ask(net, images(1, torch.Generator()))
-    except RuntimeError:  # a forward with x.float() in it, or a function around a float32 module
-        net = net.float() if isinstance(model, nn.Module) else model
-        images = partial(_random_images, shape, levels, torch.float32)
-        ask(net, images(1, torch.Generator()))
-    return net, images
+    refusals = []
+    # A forward with x.float() in it, or a function around a float32 module, wants float32; an embedding, integers.
+    for precision, kind in (("double", torch.float64), ("float", torch.float32), ("double", torch.int64)):
+        net = getattr(net, precision)() if isinstance(model, nn.Module) else model
+        images = partial(_random_images, shape, levels, kind)
+        try:
+            ask(net, images(1, torch.Generator()))
+        except RuntimeError as error:
+            refusals.append(error)
+        else:
+            return net, images
+    raise refusals[1]
 
 
 def _random_images(
@@ -83,6 +88,7 @@ def ask(net: Callable, x: Tensor) -> Tensor:
         f"{name} maps images {tuple(x.shape)} to {tuple(output.shape)}: the probes read "
         "[N, features, H, W] or [N, levels, C, H, W].",
     )
+    output = output.masked_fill(output == -torch.inf, FORBIDDEN)
     if not output.isfinite().all():
         *_, row, column = (~output.isfinite()).nonzero()[0].tolist()
         raise CausalityError(

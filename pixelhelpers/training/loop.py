@@ -25,6 +25,7 @@ from ..errors import require
 from ..hardware import accelerator as find_processes
 from ..hardware import chosen_device, keep_freed_memory
 from ..models.base import AutoregressiveModel
+from ..models.own import OwnModule
 from ..progress import progress_bar
 from ..scoring import check_labels, model_for, total_nats
 from .checkpoint import CHECKPOINT, Run, Settings, name_of
@@ -91,7 +92,8 @@ def fit(
     train in several processes.
 
     Arguments:
-        model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
+        model: a model of the package, or a module of your own as `as_model` takes it. What it was trained on (size,
+            channels, levels, classes) is noted on the module, for `sample` and the probes.
         images: what `load_images` returns; `.train` and `.valid` are used, never `.test`.
         epochs: passes over the training images, at least 1.
         optimizer: "adam" (AdamW, which is Adam when `weight_decay` is 0), "muon" (for hidden kernels, beside
@@ -143,7 +145,7 @@ def fit(
         >>> sorted(history[0])
         ['epoch', 'lr', 'seconds', 'step', 'train', 'valid']
     """
-    model = model_for(model, images.train, "images.train", images.levels)
+    model = model_for(model, images.train, "images.train", classes=len(images.classes or ()))
     model_for(model, images.valid, "images.valid")
     device, precision = chosen_device(device, precision)
     optimizer, batch_size, lr = _recipe(model, optimizer, batch_size, lr, weight_decay)
@@ -176,6 +178,8 @@ def fit(
     if augment is not None:
         with torch.random.fork_rng([]):
             _augmented(images.train[:1], augment, model.levels)  # refused before anything is written
+    if isinstance(model, OwnModule):
+        model.note()
     accelerator = find_processes(device, precision, compile)
     model.to(accelerator.device)
     made = make_optimizer(model, optimizer, lr, weight_decay)
