@@ -105,7 +105,7 @@ def sample(
     seed = None if seed is None else whole("seed", seed)
     require(seed is None or -(2**63) <= seed < 2**63, f"seed is {seed}: give a whole number of at most 63 bits.")
     given = None if given is None else integers("given", given, "integers [C, H, W] or [count, C, H, W]")
-    known = None if known is None else torch.as_tensor(known)
+    known = None if known is None else _as_bool(known)
     model, (channels, height, width) = model_and_shape(model, shape, given, count)
     run = chosen_method(model, method, (channels, height, width))
     _check_memory(count, (channels, height, width), model.levels)
@@ -246,6 +246,7 @@ def model_and_shape(
     Arguments:
         model, shape, given, count: as for `sample`.
     """
+    given = None if given is None else integers("given", given, "integers [C, H, W] or [count, C, H, W]")
     if given is not None and given.dim() not in (3, 4):
         raise ValueError(f"given has shape {tuple(given.shape)}: give integers [C, H, W] or [count, C, H, W].")
     model = unwrapped(model)
@@ -263,20 +264,35 @@ def model_and_shape(
         f"shape is {shape}: give (height, width) or (channels, height, width) in pixels.",
     )
     if given is not None and tuple(given.shape[-2:]) != (height, width):
-        last = " Channels last? Give given.movedim(-1, -3)." if given.shape[-1] <= 4 < given.shape[-3] else ""
-        raise ValueError(f"shape is {shape}, but given has {tuple(given.shape[-2:])}: leave shape out.{last}")
+        raise ValueError(
+            f"shape is {shape}, but given has {tuple(given.shape[-2:])}: leave shape out.{_channels_last(given)}"
+        )
     channels = channels or (*asked, *(() if given is None else given.shape[-3:-2]), None)[0]
     model = model_of_images(model, (channels, height, width), min(count, _together((height, width), 256)))
     if given is not None and given.shape[-3] != model.image_channels:
         raise ValueError(
             f"given has {given.shape[-3]} channels, shape {tuple(given.shape)}, the model draws "
             f"{model.image_channels}: give [{model.image_channels}, H, W] or [count, {model.image_channels}, H, W]."
+            f"{_channels_last(given)}"
         )
     require(
         asked in ([], [model.image_channels]),
         f"shape is {shape}, but the model draws {model.image_channels} channels: give (height, width).",
     )
     return model, (model.image_channels, height, width)
+
+
+def _channels_last(given: Tensor) -> str:
+    return " Channels last? Give given.movedim(-1, -3)." if given.shape[-1] <= 4 < given.shape[-3] else ""
+
+
+def _as_bool(known) -> Tensor:
+    try:
+        return torch.as_tensor(known)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"known is a {type(known).__name__}: give bool [H, W], [C, H, W] or [count, C, H, W]."
+        ) from None
 
 
 def _together(size: tuple[int, int], levels: int) -> int:
@@ -341,7 +357,7 @@ def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, 
     rank = model.order(shape)
     require(
         name != "cropped" or not (rank.amax((0, 2))[:-1] > rank.amin((0, 2))[1:]).any(),
-        f"{type(model).__name__} draws pixels below before all those above, so no rows can be cropped: give 'auto'.",
+        f"{_name(model)} draws pixels below before all those above, so no rows can be cropped: give 'auto'.",
     )
     obstacle = why_not_cached(model) if name in ("auto", "cached") else None
     if name == "auto":
@@ -356,7 +372,7 @@ def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, 
 
 def why_not_cached(model: AutoregressiveModel) -> str | None:
     """What speaks against drawing with the model's stepper, which knows only what the class defines."""
-    name = type(model).__name__
+    name = _name(model)
     if "stepper" not in vars(type(model)):  # an inherited one would step through the parent's model
         return f"{name} defines no stepper, so nothing can be cached"
     if any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in model.modules()):
@@ -364,6 +380,10 @@ def why_not_cached(model: AutoregressiveModel) -> str | None:
     if structure(model) != model.built_of:
         return f"parts of this {name} were replaced, which its stepper does not know of"
     return None
+
+
+def _name(model: AutoregressiveModel) -> str:
+    return type(model.module if isinstance(model, OwnModule) else model).__name__
 
 
 def _naive(job: _Job, cropped: bool = False) -> Tensor:
@@ -456,9 +476,8 @@ def _predicted(job: _Job, x: Tensor, label: Tensor | None, top: int) -> Tensor:
     except (RuntimeError, ValueError) as error:
         if len(x) == len(job.x) or not isinstance(job.model, OwnModule):
             raise
-        name = type(job.model.module).__name__
         raise ValueError(
-            f"{name} took {len(job.x)} images and fails on the {len(x)} of them that still change ({error}): a module "
+            f"{_name(job.model)} took {len(job.x)} images and fails on the {len(x)} of them that still change ({error}): a module "
             "that holds something for each image is drawn by method='naive'."
         ) from error
 

@@ -98,7 +98,8 @@ def model_for(
     require(
         isinstance(images, Tensor) and images.dim() == 4 and len(images) != 0 and not images.is_floating_point(),
         f"{name} has type {getattr(images, 'dtype', type(images).__name__)} and shape "
-        f"{tuple(getattr(images, 'shape', ()))}: give {GIVE_IMAGES}.",
+        f"{tuple(getattr(images, 'shape', ()))}: give {GIVE_IMAGES}."
+        + (f" Grey? {name}[:, None]." if getattr(images, "ndim", 0) == 3 else ""),
     )
     module = unwrapped(model)
     channels = (

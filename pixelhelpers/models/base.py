@@ -361,11 +361,17 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             name, version, settings = config["class"], config["format"], config["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a model's configuration ({error!r}): fetch it again.") from None
+        require(
+            name != "OwnModule",
+            f"{path.parent} holds the weights of a module of one's own, {settings.get('module')}: build that, and load "
+            f"them in Python, module.load_state_dict(safetensors.torch.load_file('{path.parent}/model.safetensors')).",
+        )
         # Somebody's own class loads what it has saved.
         known = {kind.__name__: kind for kind in (*cls._known.values(), cls) if issubclass(kind, cls)}
         require(
             isinstance(name, str) and name in known,
-            f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}.",
+            f"{path} names the class {name!r}; known here: {', '.join(sorted(known))}. A class of your own loads what "
+            f"it saved: {name}.from_pretrained(folder).",
         )
         require(version == FORMAT, f"{path} has format {version!r}, this package reads {FORMAT}: update the package.")
         try:

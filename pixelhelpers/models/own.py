@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..arguments import integers
 from ..errors import require
 from .base import AutoregressiveModel, evaluation_mode
 from .heads import SoftmaxHead
@@ -67,19 +68,8 @@ class OwnModule(AutoregressiveModel, loadable=False):
         return super().labels(label, count)
 
     def order(self, shape: tuple[int, ...]) -> Tensor:
-        shape, name = (self.image_channels, *shape[-2:]), type(self.module).__name__
-        if self.own_order is None:
-            return super().order(shape)
-        rank = torch.as_tensor(self.own_order(shape) if callable(self.own_order) else self.own_order).cpu()
-        require(_is_whole(rank.dtype), f"the order of {name} is {rank.dtype}: give whole numbers, a rank per value.")
-        if rank.shape == shape[1:]:  # of pixels: their channels follow each other
-            rank = rank.long() * shape[0] + torch.arange(shape[0]).view(-1, 1, 1)
-        require(
-            rank.shape == shape,
-            f"the order of {name} has shape {tuple(rank.shape)}, but the images are {shape}: give a rank for each "
-            "value, [C, H, W], or pixel, [H, W], or a function from (C, H, W) to these.",
-        )
-        return rank.long()
+        shape = (self.image_channels, *shape[-2:])
+        return super().order(shape) if self.own_order is None else ranks(self.own_order, shape)
 
     def note(self) -> None:
         """Leaves what is known of the module with the module itself, so that whoever gets it next knows it, too."""
@@ -88,6 +78,36 @@ class OwnModule(AutoregressiveModel, loadable=False):
 
     def _weights_to_save(self) -> dict[str, Tensor]:
         return self.module.state_dict()  # by its own names: rebuilding the module is its owner's
+
+
+def ranks(order: Order, shape: tuple[int, int, int]) -> Tensor:
+    """Gives the rank of every value in somebody's own drawing order.
+
+    Arguments:
+        order: ranks `[C, H, W]`, or `[H, W]` of pixels, whose channels then follow each other; or a function from
+            (C, H, W) to these.
+        shape: (C, H, W).
+
+    Returns:
+        int64 `[C, H, W]`.
+
+    Raises:
+        ValueError: for other types and shapes.
+
+    Example:
+        >>> ranks(torch.tensor([[0, 2], [1, 3]]), (1, 2, 2))
+        tensor([[[0, 2],
+                 [1, 3]]])
+    """
+    rank = integers("order", order(shape) if callable(order) else order, "whole numbers, a rank per value").cpu().long()
+    if rank.shape == shape[1:]:
+        rank = rank * shape[0] + torch.arange(shape[0]).view(-1, 1, 1)
+    require(
+        rank.shape == shape,
+        f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}, or per pixel, {shape[1:]}, or a "
+        "function from (C, H, W) to these.",
+    )
+    return rank
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -195,28 +215,33 @@ def model_of_images(
     return _own_model(module, facts, tuple(size), count)
 
 
-def model_or_layer(callable_: Callable) -> Callable:
+def model_or_layer(module: Callable, shape: tuple[int, int, int]) -> Callable:
     """Takes as a model what says of itself that it is one: the probes also ask layers and functions, as they are.
+
+    Arguments:
+        module: whatever a probe was given.
+        shape: (C, H, W) of the images that it will be asked about.
 
     Example:
         >>> layer = nn.Conv2d(1, 4, 3, padding=1)
-        >>> model_or_layer(layer) is layer
+        >>> model_or_layer(layer, (1, 8, 8)) is layer
         True
         >>> layer.levels = 4
-        >>> type(model_or_layer(layer)).__name__
+        >>> type(model_or_layer(layer, (1, 8, 8))).__name__
         'OwnModule'
     """
-    module = unwrapped(callable_)
+    module = unwrapped(module)
     if not isinstance(module, nn.Module) or isinstance(module, AutoregressiveModel):
         return module
-    if not facts_of(module).keys() & {"levels", "classes"} and not _wants_label(module):
+    is_model = NOTE in vars(module) or _wants_label(module)
+    if not is_model and not facts_of(module).keys() & {"levels", "classes"}:
         return module
     try:
-        return as_model(module)
-    except ValueError:  # a layer that happens to have such an attribute, as heads have
-        if _wants_label(module) or NOTE in vars(module):
+        return model_of_images(module, shape)
+    except ValueError:
+        if is_model:
             raise
-        return module
+        return module  # a layer that happens to have such an attribute, as heads have
 
 
 # -- what is known of a module ------------------------------------------------------------------------
@@ -353,15 +378,11 @@ def _hint(given: tuple[int, ...], images: tuple[int, ...], levels: int | None) -
     return ""
 
 
-def _is_whole(dtype: torch.dtype) -> bool:
-    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
-
-
 def _warn_of_probabilities(logits: Tensor, name: str) -> None:
     total = logits.sum(1)
     if ((logits >= 0) & (logits <= 1)).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3):
         warnings.warn(
             f"{name} returns probabilities: all lie in [0, 1] and sum to 1. Logits are expected: leave the softmax "
-            "out, or nearly all images will look alike to the loss.",
+            "out, or the model can hardly learn.",
             stacklevel=2,
         )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import CausalityError, require
 from ..models.base import AutoregressiveModel
+from ..models.own import facts_of, ranks
 from ..stepping import raster_order
 
 FORBIDDEN = -100.0  # stands for -inf, the logit of a level that cannot be: as good as none, and a number
@@ -30,11 +31,9 @@ def known_levels(model: Callable, levels: int) -> int:
 def rank_of(model: Callable, shape: tuple[int, ...], order: Tensor | None) -> Tensor:
     """Gives the rank of every value: as asked for, else the model's own, else raster order."""
     require(len(shape) == 3 and min(shape) >= 1, f"shape is {shape}: give (channels, height, width).")
-    if order is None and callable(getattr(model, "order", None)):
-        order = model.order(shape)
-    rank = raster_order(shape) if order is None else torch.as_tensor(order).cpu()
-    require(rank.shape == shape, f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}.")
-    return rank
+    if order is None and isinstance(model, nn.Module):
+        order = model.order if isinstance(model, AutoregressiveModel) else facts_of(model).get("order")
+    return raster_order(shape) if order is None else ranks(order, shape)
 
 
 def prepare(model: Callable, shape: tuple[int, ...], levels: int) -> tuple[Callable, Callable]:

@@ -64,8 +64,9 @@ def check_causal(
         pixelhelpers.errors.CausalityError: output (channel 0, row ...
         Likely mistake: type B stem...
     """
-    model = model_or_layer(model)
-    shape, levels = tuple(shape), known_levels(model, levels)
+    shape = tuple(shape)
+    model = model_or_layer(model, shape)
+    levels = known_levels(model, levels)
     rank = rank_of(model, shape, order)
     earlier = rank.flatten()[:, None] < rank.flatten()
     allowed = earlier | torch.eye(len(earlier), dtype=torch.bool) if own_value else earlier

@@ -47,7 +47,7 @@ def receptive_field(
                 [0, 0, 0]], dtype=torch.int32)
     """
     row, column = inside(at, *shape[1:])
-    model = model_or_layer(model)
+    model = model_or_layer(model, tuple(shape))
     net, images = prepare(model, tuple(shape), known_levels(model, 256))
     x = images(2, torch.Generator().manual_seed(0))
     seen = _felt(net, images, x, row, column)
@@ -122,7 +122,7 @@ def blind_spot(
                 [0, 0, 0, 0, 0],
                 [0, 0, 0, 0, 0]], dtype=torch.int32)
     """
-    model = model_or_layer(model)
+    model = model_or_layer(model, tuple(shape))
     seen = receptive_field(model, at, shape)
     rank = rank_of(model, tuple(shape), None)
     earlier = rank.amax(0) < rank[:, at[0], at[1]].amin()
