@@ -477,8 +477,8 @@ def _predicted(job: _Job, x: Tensor, label: Tensor | None, top: int) -> Tensor:
         if len(x) == len(job.x) or not isinstance(job.model, OwnModule):
             raise
         raise ValueError(
-            f"{_name(job.model)} took {len(job.x)} images and fails on the {len(x)} of them that still change ({error}): a module "
-            "that holds something for each image is drawn by method='naive'."
+            f"{_name(job.model)} took {len(job.x)} images and fails on the {len(x)} of them that still change "
+            f"({error}): a module that holds something for each image is drawn by method='naive'."
         ) from error
 
 

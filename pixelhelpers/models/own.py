@@ -303,16 +303,9 @@ def _own_model(module: nn.Module, facts: dict[str, Any], size: tuple[int, int], 
     likely = [facts["image_channels"]] if "image_channels" in facts else LIKELY_CHANNELS
     tries = itertools.product(likely, dict.fromkeys((1, count)), (False, True))
     refusals = []
-    for channels, images, integers in tries:
+    for channels, images, as_integers in tries:
         try:
-            logits = _asked(module, (images, channels, *size), facts.get("classes"), integers)
-            levels = logits.shape[1]
-            require(levels > 1, f"{name} gives one number per value: give a logit for each level, two or more.")
-            require(
-                facts.get("levels", levels) == levels,
-                f"{name} is said to know {facts.get('levels')} levels, but maps images {(images, channels, *size)} to "
-                f"{tuple(logits.shape)}, logits of {levels}.",
-            )
+            logits = _asked(module, (images, channels, *size), facts, as_integers)
             break
         except Exception as error:  # a stranger's module raises whatever it trips over
             refusals.append(error)
@@ -323,22 +316,22 @@ def _own_model(module: nn.Module, facts: dict[str, Any], size: tuple[int, int], 
             f"{refusals[0]}): if it takes others, say as_model(module, image_channels=…, image_size=…)."
         ) from refusals[0]
     _warn_of_probabilities(logits, name)
-    facts = {"image_size": size} | facts | {"levels": levels, "image_channels": channels}
-    return OwnModule(module, **facts, integers=integers)
+    facts = {"image_size": size} | facts | {"levels": logits.shape[1], "image_channels": channels}
+    return OwnModule(module, **facts, integers=as_integers)
 
 
-def _asked(module: nn.Module, shape: tuple[int, ...], classes: int | None, integers: bool) -> Tensor:
+def _asked(module: nn.Module, shape: tuple[int, ...], facts: dict[str, Any], as_integers: bool) -> Tensor:
     """Shows a module images of zeros; neither its mode nor anybody's random numbers change."""
     like = next(itertools.chain(module.parameters(), module.buffers()), torch.zeros(()))
-    x = torch.zeros(shape, device=like.device)
-    label = None if classes is None else torch.zeros(shape[0], dtype=torch.long, device=like.device)
+    x = _input(module, torch.zeros(shape, device=like.device), as_integers)
+    label = torch.zeros(shape[0], dtype=torch.long, device=like.device) if "classes" in facts else None
     with evaluation_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return _logits(module, _input(module, x, integers), label)
+        return _logits(module, x, label, facts.get("levels"))
 
 
-def _input(module: nn.Module, x: Tensor, integers: bool) -> Tensor:
+def _input(module: nn.Module, x: Tensor, as_integers: bool) -> Tensor:
     """Images as the module takes them: floats of its own precision, or int64."""
-    if integers:
+    if as_integers:
         return x.long()
     weight = next((weight for weight in module.parameters() if weight.is_floating_point()), None)
     if weight is not None:
@@ -353,6 +346,10 @@ def _logits(module: nn.Module, x: Tensor, label: Tensor | None, levels: int | No
     require(logits.is_floating_point(), f"{name} returns {logits.dtype}: give logits, real numbers.")
     if channels == 1 and logits.dim() == 5 and logits.shape[2] == 1:
         logits = logits.squeeze(2)
+    require(
+        logits.dim() < 2 or logits.shape[1] > 1,
+        f"{name} gives one number per value, {tuple(logits.shape)}: give a logit for each level, two or more.",
+    )
     given, wanted = tuple(logits.shape), x.shape[2:] if channels == 1 else x.shape[1:]
     if len(given) == 2 + len(wanted) and given == (len(x), levels or given[1], *wanted):
         return logits

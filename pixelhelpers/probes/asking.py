@@ -31,7 +31,7 @@ def known_levels(model: Callable, levels: int) -> int:
 def rank_of(model: Callable, shape: tuple[int, ...], order: Tensor | None) -> Tensor:
     """Gives the rank of every value: as asked for, else the model's own, else raster order."""
     require(len(shape) == 3 and min(shape) >= 1, f"shape is {shape}: give (channels, height, width).")
-    if order is None and isinstance(model, nn.Module):
+    if order is None:
         order = model.order if isinstance(model, AutoregressiveModel) else facts_of(model).get("order")
     return raster_order(shape) if order is None else ranks(order, shape)
 
