@@ -109,8 +109,7 @@ class _Examination:
         try:
             model = as_model(net, levels=levels, **told)
         except ValueError as error:
-            where = "×".join(map(str, (channels, *sides)))
-            raise ValueError(f"the module was asked about {where}: its shape=(C, H, W) may help. {error}") from error
+            raise ValueError(f"{error} Or give shape=(C, H, W) here.") from error
         require(
             shape is None or len(shape) == 2 or channels == model.image_channels,
             f"shape is {shape}, but the model was built for {model.image_channels} channels.",

@@ -1,4 +1,5 @@
-"""A module of one's own: `OwnModule` makes it answer like a model, `as_model` takes both, `unwrapped` opens them."""
+"""A module of one's own: `OwnModule` makes it answer like a model; `as_model`, `model_of_images` and `model_or_layer`
+take both; `unwrapped` opens them; `facts_of`, `ranks` and `sides` say what is known."""
 
 import inspect
 import itertools
@@ -99,7 +100,7 @@ def ranks(order: Order, shape: tuple[int, int, int]) -> Tensor:
         tensor([[[0, 2],
                  [1, 3]]])
     """
-    rank = integers("order", order(shape) if callable(order) else order, "whole numbers, a rank per value").cpu().long()
+    rank = torch.as_tensor(order(shape) if callable(order) else order).cpu()
     if rank.shape == shape[1:]:
         rank = rank * shape[0] + torch.arange(shape[0]).view(-1, 1, 1)
     require(
@@ -107,7 +108,7 @@ def ranks(order: Order, shape: tuple[int, int, int]) -> Tensor:
         f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}, or per pixel, {shape[1:]}, or a "
         "function from (C, H, W) to these.",
     )
-    return rank
+    return integers("order", rank, "whole numbers, a rank per value").long()
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
