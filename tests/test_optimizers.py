@@ -140,7 +140,7 @@ def test_what_is_frozen_or_got_no_gradient_is_left_as_it_is():
 
 
 def test_layers_that_share_a_kernel_keep_what_either_needs():
-    strict, open_, free = ph.MaskedConv2d("A", 4, 4, 3), ph.MaskedConv2d("B", 4, 4, 3), nn.Conv2d(4, 4, 3)
+    strict, open_, free = ph.MaskedConv2d("A", 4, 4, 3), ph.MaskedConv2d("B", 4, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
     ends = [nn.Conv2d(1, 4, 1), nn.Conv2d(4, 5, 1)]
     open_.weight = strict.weight
     module = as_model(nn.Sequential(ends[0], strict, open_, ends[1]), levels=5, image_size=6)
@@ -152,7 +152,7 @@ def test_layers_that_share_a_kernel_keep_what_either_needs():
 
 @pytest.mark.parametrize("mask", [False, "B", torch.ones(6, 6), torch.full((4, 4, 3, 3), 0.5), torch.zeros(4, 4, 3, 3)])
 def test_an_attribute_that_is_no_mask_is_not_taken_for_one(mask):
-    layer = nn.Conv2d(4, 4, 3)
+    layer = nn.Conv2d(4, 4, 3, padding=1)
     layer.mask = mask
     module = as_model(nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Conv2d(4, 5, 1)), levels=5, image_size=6)
     assert hidden_kernels(module) == {layer.weight: None}

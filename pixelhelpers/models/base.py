@@ -361,11 +361,12 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             name, version, settings = config["class"], config["format"], config["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a model's configuration ({error!r}): fetch it again.") from None
-        require(
-            name != "OwnModule",
-            f"{path.parent} holds the weights of a module of one's own, {settings.get('module')}: build that, and load "
-            f"them in Python, module.load_state_dict(safetensors.torch.load_file('{path.parent}/model.safetensors')).",
-        )
+        if name == "OwnModule":
+            kind = settings.get("module") if isinstance(settings, dict) else None
+            raise ValueError(
+                f"{path.parent} holds the weights of a module of one's own, {kind}: build that, and load them in Python, "
+                f"module.load_state_dict(safetensors.torch.load_file('{path.parent}/model.safetensors'))."
+            )
         # Somebody's own class loads what it has saved.
         known = {kind.__name__: kind for kind in (*cls._known.values(), cls) if issubclass(kind, cls)}
         require(
