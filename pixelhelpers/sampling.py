@@ -375,11 +375,16 @@ def why_not_cached(model: AutoregressiveModel) -> str | None:
     name = _name(model)
     if "stepper" not in vars(type(model)):  # an inherited one would step through the parent's model
         return f"{name} defines no stepper, so nothing can be cached"
-    if any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in model.modules()):
+    if any(part._forward_hooks or part._forward_pre_hooks or _has_own_method(part) for part in model.modules()):
         return f"a part of this {name} has a hook or a forward of its own, which a stepper would pass by"
     if structure(model) != model.built_of:
         return f"parts of this {name} were replaced, which its stepper does not know of"
     return None
+
+
+def _has_own_method(part: nn.Module) -> bool:
+    """Whether somebody has put another function in the place of one of the class's."""
+    return any(callable(getattr(type(part), name, None)) for name in vars(part))
 
 
 def _name(model: AutoregressiveModel) -> str:

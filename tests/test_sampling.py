@@ -671,6 +671,11 @@ def own_forward(model):
     model.forward = lambda x, label=None: -forward(x, label)
 
 
+def own_predict(model):
+    predict = model.predict
+    model.predict = lambda x, label=None, at=None: predict(x.flip(1) * 0, label, at)
+
+
 def other_activation(model):
     model.head[0] = nn.Tanh()
 
@@ -697,7 +702,7 @@ def pruned(model):
 
 
 @pytest.mark.parametrize(
-    "change", [hooked, own_forward, other_activation, no_block, wide_block, old_weight_norm, pruned]
+    "change", [hooked, own_forward, own_predict, other_activation, no_block, wide_block, old_weight_norm, pruned]
 )
 def test_a_model_that_was_changed_is_drawn_as_it_is_now(change):
     model = small(size=9)

@@ -364,8 +364,8 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         if name == "OwnModule":
             kind = settings.get("module") if isinstance(settings, dict) else None
             raise ValueError(
-                f"{path.parent} holds the weights of a module of one's own, {kind}: build that, and load them in Python, "
-                f"module.load_state_dict(safetensors.torch.load_file('{path.parent}/model.safetensors'))."
+                f"{path.parent} holds the weights of a module of one's own, {kind}: build that, and load them in "
+                f"Python, module.load_state_dict(safetensors.torch.load_file('{path.parent}/model.safetensors'))."
             )
         # Somebody's own class loads what it has saved.
         known = {kind.__name__: kind for kind in (*cls._known.values(), cls) if issubclass(kind, cls)}
