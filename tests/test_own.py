@@ -125,6 +125,9 @@ def test_what_was_trained_is_scored_drawn_completed_and_asked_without_being_told
     assert not [str(w.message) for w in recwarn if "later in the drawing order" in str(w.message)]  # it is a prefix
 
     ph.check_causal(module, (images.train.shape[1], 4, 4))
+    for probe in (ph.check_causal, lambda net, shape: ph.receptive_field(net, (1, 1), shape)):
+        with pytest.raises(ValueError, match=r"shape is \(2, 4, 4\), but the model has [13] channels: give shape=\("):
+            probe(module, (2, 4, 4))
     seen = ph.receptive_field(module, at=(1, 1), shape=images.train.shape[1:])
     assert bool(seen[1, 0]) and bool(seen[0, 1])
     assert seen[2, 0] == isinstance(module, Columns)

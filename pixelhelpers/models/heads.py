@@ -167,7 +167,8 @@ class MixtureHead(nn.Conv2d):
     Arguments:
         hidden: number of features.
         components: number of logistics in the mixture, at least 1.
-        levels: number of levels of a value.
+        levels: number of levels of a value, as many as you like; but levels that are codes have no neighbours, which a
+            logistic takes for granted: a softmax suits them.
         image_channels: 1 for grey images, 3 for colour.
 
     Shapes:

@@ -232,17 +232,20 @@ def model_or_layer(module: Callable, shape: tuple[int, int, int]) -> Callable:
         'OwnModule'
     """
     module = unwrapped(module)
-    if not isinstance(module, nn.Module) or isinstance(module, AutoregressiveModel):
-        return module
-    is_model = NOTE in vars(module) or _wants_label(module)
-    if not is_model and not facts_of(module).keys() & {"levels", "classes"}:
-        return module
-    try:
-        return model_of_images(module, shape)
-    except ValueError:
-        if is_model:
-            raise
-        return module  # a layer that happens to have such an attribute, as heads have
+    if isinstance(module, nn.Module) and not isinstance(module, AutoregressiveModel) and len(shape) == 3:
+        is_model = NOTE in vars(module) or _wants_label(module)
+        try:
+            if is_model or facts_of(module).keys() & {"levels", "classes"}:
+                module = model_of_images(module, shape)
+        except ValueError:  # of a layer that happens to have such an attribute, as heads have
+            if is_model:
+                raise
+    channels = getattr(module, "image_channels", None) if isinstance(module, AutoregressiveModel) else None
+    require(
+        len(shape) != 3 or channels in (None, shape[0]),
+        f"shape is {shape}, but the model has {channels} channels: give shape=({channels}, height, width).",
+    )
+    return module
 
 
 # -- what is known of a module ------------------------------------------------------------------------
