@@ -36,6 +36,7 @@ from .models import (
     PixelCNNPlusPlus,
     PixelSNAIL,
     ResidualBlock,
+    as_model,
     list_pretrained,
     load_pretrained,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "PixelCNNPlusPlus",
     "PixelSNAIL",
     "ResidualBlock",
+    "as_model",
     "bits_per_dim",
     "blind_spot",
     "check_causal",

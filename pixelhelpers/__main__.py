@@ -214,6 +214,11 @@ def _sample(options: argparse.Namespace) -> int:
         f"out is {options.out}: give a name that ends in .png, in a folder that exists.",
     )
     model = _load_weights(options.weights).to(hardware.present_device(options.device))
+    require(
+        model.levels <= 256,
+        f"{options.weights} draws codes of {model.levels} levels, which have no colours: draw them in Python, "
+        "sample(model, count), and decode them.",
+    )
     label, columns = None, 8
     if options.label is not None:
         columns, rest = divmod(options.count, len(options.label))

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .data.images import value_type
 from .errors import CausalityError, ModelError, require
 from .files import read_weights
 from .models.base import AutoregressiveModel
-from .models.own import OwnModule, as_model, unwrapped
+from .models.own import OwnModule, as_model, sides, unwrapped
 from .probes import check_causal
 from .sampling import chosen_method, sample, why_not_cached
 from .scoring import total_probability
@@ -102,16 +103,13 @@ class _Examination:
             f"shape is {shape}: give (height, width) or (channels, height, width).",
         )
         channels, *sides = (1, 8, 10) if shape is None else (1, *shape)[-3:]
+        told = {} if shape is None or isinstance(net, AutoregressiveModel) else {"image_size": tuple(sides)}
+        if told and len(shape) == 3:
+            told["image_channels"] = channels
         try:
-            model = as_model(net, levels=levels, image_channels=channels, shape=tuple(sides))
-        except (RuntimeError, AttributeError) as error:
-            where = "×".join(map(str, (channels, *sides)))
-            raise ValueError(
-                f"the module does not take images of {where}: give its shape=(C, H, W). {error}"
-            ) from error
-        require(
-            levels in (None, model.levels), f"levels is {levels}, but the model was built with levels={model.levels}."
-        )
+            model = as_model(net, levels=levels, **told)
+        except ValueError as error:
+            raise ValueError(f"{error} Or give shape=(C, H, W) here.") from error
         require(
             shape is None or len(shape) == 2 or channels == model.image_channels,
             f"shape is {shape}, but the model was built for {model.image_channels} channels.",
@@ -125,7 +123,7 @@ class _Examination:
         if self.is_single:
             self.exact = copy.deepcopy(self.model).float()
         self.tolerance = 5e-4 if self.is_single else 1e-9
-        self.images = torch.randint(model.levels, (6, *self.shape), dtype=torch.uint8)
+        self.images = torch.randint(model.levels, (6, *self.shape), dtype=value_type(model.levels))
 
     def report(self) -> Report:
         questions = {
@@ -172,7 +170,13 @@ class _Examination:
 
     def _some_size(self) -> tuple[int, int]:
         """A small size that the model takes; not a square if that can be: rows and columns must not be mixed up."""
-        sizes = [(8, 10), (8, 12), (8, 16), *((side, side) for side in (*range(8, 17), 24, 32, self.model.image_size))]
+        sizes = [
+            (8, 10),
+            (8, 12),
+            (8, 16),
+            *((side, side) for side in (*range(8, 17), 24, 32)),
+            sides(self.model.image_size),
+        ]
         return next((size for size in sizes if self._refusal((self.model.image_channels, *size)) is None), sizes[-1])
 
     def _refuses_double(self) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .errors import require
 
 FAR = 1e30  # beyond any mean, and still a number: its gradient is 0
-ROWS = 1024  # values that are scored together: 1 MB of logits, which stays in a core's cache
+ROWS = 1024  # values that are scored together: 1 MB of logits of 256 levels, which stays in a core's cache
 
 
 class Categorical(td.Categorical):
@@ -97,8 +97,13 @@ class _CategoricalLogProb(torch.autograd.Function):
 
 def _in_parts(*tensors: Tensor):
     """A few rows of each at a time on a CPU; a GPU, which has no such cache, takes all at once."""
-    rows = ROWS if tensors[0].is_cpu else max(1, len(tensors[0]))
+    rows = _rows(ROWS, tensors[0].shape[1]) if tensors[0].is_cpu else max(1, len(tensors[0]))
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+
+
+def _rows(most: int, levels: int) -> int:
+    """How many rows at a time: fewer where more than 256 levels make them longer."""
+    return max(1, min(most, most * 256 // levels))
 
 
 @cache
@@ -231,7 +236,9 @@ class DiscretizedLogisticMixture(td.Distribution):
         weights, means, log_scales = (
             t if t.dim() == 2 else t.reshape(-1, t.shape[-1]) for t in (self.logits.exp(), self.means, self.log_scales)
         )
-        rows = ROWS // 4 if means.is_cpu else max(1, len(means))  # `[rows, M, levels]` is to stay in the cache
+        rows = (
+            _rows(ROWS // 4, self.levels) if means.is_cpu else max(1, len(means))
+        )  # `[rows, M, levels]` is to stay in the cache
         parts = zip(*(t.split(rows) for t in (weights, means, log_scales)), strict=True)
         pmf = [torch.bmm(weight[:, None], self._bins(mean, log_scale)) for weight, mean, log_scale in parts]
         pmf = pmf[0] if len(pmf) == 1 else torch.cat(pmf)

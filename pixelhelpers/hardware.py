@@ -1,7 +1,8 @@
 """What the machine offers: `default_device`, `present_device` and `chosen_device`; `default_precision` and
-`full_precision`; `keep_freed_memory`; and the processes that an `accelerator` finds."""
+`full_precision`; `memory`, `keep_freed_memory`; and the processes that an `accelerator` finds."""
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,6 +116,20 @@ def accelerator(device: str, precision: str, compile: bool):
         PartialState._reset_state()
     launched()  # makes them known to each other, if nobody has
     return Accelerator(cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no")
+
+
+def memory() -> int | None:
+    """Gives the size of the machine's memory in bytes; None where the system does not say.
+
+    Example:
+        >>> there = memory()
+        >>> there is None or there > 2**20
+        True
+    """
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
 
 
 @contextmanager

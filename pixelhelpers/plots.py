@@ -14,8 +14,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .grids import image_grid
-from .sampling import sample
+from .grids import image_grid, visible
+from .sampling import model_and_shape, sample
 
 # Okabe and Ito's palette, told apart with any colour vision.
 BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = (
@@ -121,6 +121,7 @@ def images(
     titles: Sequence[str] | None = None,
     levels: int = 256,
     side: float = 0.9,
+    palette: Tensor | None = None,
 ) -> Figure:
     """Shows images in a grid.
 
@@ -130,6 +131,7 @@ def images(
         titles: a text above each image.
         levels: number of levels.
         side: width of an image in inches.
+        palette: the colour of each code, `[levels, 3]`, for more than 256 levels: as for `grids.visible`.
 
     Example:
         >>> figure = images(torch.zeros(10, 1, 28, 28, dtype=torch.uint8), columns=5)
@@ -140,8 +142,8 @@ def images(
     columns = min(columns, len(pictures))
     height = side * pictures.shape[-2] / pictures.shape[-1] + (0.25 if titles else 0)
     figure, axes = subplots(rows, columns, size=(side * columns, height * rows), squeeze=False)
-    for k, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
-        picture = (picture.float() / (levels - 1)).movedim(0, -1)
+    for k, (axis, picture) in enumerate(zip(axes.flat, visible(pictures, levels, palette), strict=False)):
+        picture = picture.movedim(0, -1)
         axis.imshow(picture.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
         axis.axis("off")
         axis.set_title(titles[k] if titles else "", fontsize=9)
@@ -332,7 +334,7 @@ def attention(
     share = torch.zeros(height * width)
     share[:place] = weights[1 : place + 1].float().cpu()
     strength = (share / share.max().clamp(min=1e-12)).sqrt()[:, None]
-    grey = picture.float().cpu().mean(0).flatten()[:, None] / (levels - 1)
+    grey = visible(picture[None], levels).cpu()[0].mean(0).flatten()[:, None]
     colours = (1 - strength) * 0.4 * grey + strength * torch.tensor(mpl.colors.to_rgb(ORANGE))
     colours[place:] = 0.75 + 0.2 * grey[place:]
     axis.imshow(colours.view(height, width, 3).numpy())
@@ -401,7 +403,7 @@ def painting(frames: Tensor, *, levels: int = 256, zoom: int = 6, seconds: float
         >>> painting(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))[:3]
         b'GIF'
     """
-    pictures = [_enlarged(frame, zoom) for frame in frames.float() / (levels - 1)]
+    pictures = [_enlarged(frame, zoom) for frame in visible(frames, levels)]
     buffer = io.BytesIO()
     durations = [max(20, round(1000 * seconds / len(pictures)))] * (len(pictures) - 1) + [1000]
     pictures[0].save(
@@ -444,6 +446,8 @@ def paint_live(
     """
     import IPython
 
+    net, _ = model_and_shape(model, options.get("shape"), options.get("given"), count)
+    visible(torch.zeros(1, 1, 1, 1), net.levels)  # codes are refused before they are drawn
     handle = IPython.display.DisplayHandle() if IPython.get_ipython() else None  # outside a notebook nothing is shown
     shown: list[float] = []  # the shares that were drawn
 
@@ -451,7 +455,7 @@ def paint_live(
         share = float(drawn.float().mean())
         if handle is not None and (share == 1 or share >= sum(shown[-1:]) + 1 / frames):
             buffer = io.BytesIO()
-            _enlarged(image_grid(pictures, columns, model.levels), zoom).save(buffer, "png")
+            _enlarged(image_grid(pictures, columns, net.levels), zoom).save(buffer, "png")
             (handle.update if shown else handle.display)(_with_text(buffer.getvalue(), alt), raw=True)
             shown.append(share)
 

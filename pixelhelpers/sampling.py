@@ -1,4 +1,5 @@
-"""Drawing images exactly: `sample`, and for one value `draw`; the `chosen_method`, and `why_not_cached`.
+"""Drawing images exactly: `sample`, and for one value `draw`; the `model_and_shape`, the `chosen_method`, and
+`why_not_cached`.
 
 One uniform number per value is drawn first and turned into a level by the inverse of the conditional's
 cumulative distribution. So an image is a function of its numbers: whatever draws it, in whatever batch,
@@ -15,15 +16,17 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
+from .arguments import integers, real, whole
+from .data.images import value_type
 from .errors import CausalityError, require
-from .hardware import full_precision
+from .hardware import full_precision, memory
 from .models.base import AutoregressiveModel, evaluation_mode, structure
-from .models.own import OwnModule, as_model, unwrapped
+from .models.own import OwnModule, facts_of, model_of_images, sides, unwrapped
 from .processes import Processes, together
 from .progress import progress_bar
 
 METHODS = ("auto", "naive", "cropped", "cached", "fixed-point")
-PIXELS = 128 * 28 * 28  # of images that are drawn together: bounds the memory, changes no image
+PIXELS = 128 * 28 * 28  # of at most 256 levels that are drawn together: bounds the memory, changes no image
 
 
 def sample(
@@ -31,7 +34,7 @@ def sample(
     count: int,
     *,
     method: str = "auto",
-    shape: tuple[int, int] | None = None,
+    shape: tuple[int, int] | tuple[int, int, int] | None = None,
     temperature: float = 1.0,
     top_p: float | None = None,
     greedy: bool = False,
@@ -51,30 +54,32 @@ def sample(
     so when they do not, since a value cannot take later ones into account.
 
     Arguments:
-        model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
+        model: a model of the package, or a module of your own as `as_model` takes it.
         count: number of images, at least 1.
         method: "naive" (one forward pass over whole images per value); "cropped" (the same, over the rows
             down to that value's: for models that allow it, as convolutions do); "cached" (each layer
             computes each value once: for models with a `stepper`); "fixed-point" (forward passes that
             redraw all values at once until none changes); "auto" (cached, else fixed-point). All give
             the same images; in float32 they may part where a number lies within 1e-4 of a CDF step, in
-            shorter formats more often.
-        shape: (height, width) in pixels; default: that of `given`, else the model's `image_size`.
+            shorter formats more often. "fixed-point" leaves out images that are done: a module that holds
+            something for each image of the batch needs "naive", and a count of 128 * 28 * 28 pixels at most.
+        shape: (height, width) in pixels, or (channels, height, width); default: that of `given`, else the
+            model's `image_size`, which `fit` notes on a module of your own.
         temperature: conditionals are raised to 1/temperature and normalised; above 0, 1 leaves them alone.
         top_p: draw only among the most likely levels that together reach this probability, in (0, 1].
         greedy: take the most likely level instead (the lowest of equals).
-        given: images to complete, uint8 `[C, H, W]` or `[count, C, H, W]`.
+        given: images to complete, integers `[C, H, W]` or `[count, C, H, W]`.
         known: which of their values to keep, bool `[H, W]`, `[C, H, W]` or `[count, C, H, W]`.
         label: class or classes `[count]`, for a model with classes.
-        seed: same seed, same images; image k depends on seed and k only. None takes one from PyTorch's
-            global generator.
+        seed: same seed, same images, a whole number of at most 63 bits; image k depends on seed and k only.
+            None takes one from PyTorch's global generator.
         progress: show a progress bar.
-        on_step: called after each turn with `(images, drawn)`: the images so far, uint8 `[count, C, H, W]`, and
+        on_step: called after each turn with `(images, drawn)`: the images so far, integers `[count, C, H, W]`, and
             which of their values will not change any more, bool of the same shape. Both are its own to keep. What it
             raises ends the drawing.
 
     Returns:
-        uint8 `[count, C, H, W]`, values in `[0, levels)`, on the CPU.
+        `[count, C, H, W]`, values in `[0, levels)`, on the CPU: uint8 up to 256 levels, int64 above.
 
     Raises:
         ValueError: for arguments off their range or shape, before anything is drawn.
@@ -91,18 +96,22 @@ def sample(
         >>> bool((images == sample(model, 3, seed=0, progress=False)[:2]).all())
         True
     """
+    count, temperature = whole("count", count), real("temperature", temperature)
     require(count >= 1, f"count is {count}: give at least 1.")
     require(method in METHODS, f"method is {method!r}: give one of {', '.join(METHODS)}.")
     require(
         0 < temperature < math.inf,
         f"temperature is {temperature}: give a number above 0, or greedy=True for the limit 0.",
     )
+    top_p = None if top_p is None else real("top_p", top_p)
     require(top_p is None or 0 < top_p <= 1, f"top_p is {top_p}: give a number in (0, 1].")
-    model = unwrapped(model)
-    channels, (height, width) = _canvas_shape(model, shape, given)
-    if not isinstance(model, AutoregressiveModel):
-        model = as_model(model, levels=None, image_channels=channels, shape=(height, width))
+    seed = None if seed is None else whole("seed", seed)
+    require(seed is None or -(2**63) <= seed < 2**63, f"seed is {seed}: give a whole number of at most 63 bits.")
+    given = None if given is None else integers("given", given, "integers [C, H, W] or [count, C, H, W]")
+    known = None if known is None else _as_bool(known)
+    model, (channels, height, width) = model_and_shape(model, shape, given, count)
     run = chosen_method(model, method, (channels, height, width))
+    _check_memory(count, (channels, height, width), model.levels)
     canvas, kept = _start(count, (channels, height, width), given, known, model.levels)
     label = model.labels(label, count)
     _check_weights(model)
@@ -120,12 +129,16 @@ def sample(
     if seed is None:
         seed = int(processes.all(torch.randint(2**62, (1,)))[0])
     generator = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(count, channels, height, width, dtype=torch.float64, generator=generator)
-
     device = next(model.parameters(), canvas).device
     numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
-    at_once = max(1, PIXELS // (height * width))
-    settled = torch.zeros_like(canvas, dtype=torch.bool) if kept is None else kept.clone()
+    at_once = _at_once((height, width), model.levels)
+    settled = None  # which values will not change any more, if anybody wants to know
+    if on_step is not None:
+        settled = torch.zeros_like(canvas, dtype=torch.bool) if kept is None else kept.clone()
+
+    def numbers(images: int) -> Tensor:
+        """The next ones of the one stream for all images: they get the same whatever is drawn together."""
+        return torch.rand(images, channels, height, width, dtype=torch.float64, generator=generator)
 
     def report(part: slice, x: Tensor, drawn: Tensor) -> None:
         canvas[part] = x.cpu()
@@ -139,6 +152,8 @@ def sample(
         # A learner's own module may keep tensors from one call to the next; those of inference mode cannot be trained.
         gradients_off = torch.no_grad() if isinstance(model, OwnModule) else torch.inference_mode()
         with evaluation_mode(model), full_precision(device), gradients_off:
+            for start in range(0, mine.start, at_once):
+                numbers(min(at_once, mine.start - start))  # those of other processes' images
             for start in range(mine.start, mine.stop, at_once):
                 part = slice(start, min(start + at_once, mine.stop))
                 job = _Job(
@@ -146,7 +161,7 @@ def sample(
                     x=canvas[part].to(device),
                     known=None if kept is None else kept[part].to(device),
                     label=None if label is None else label[part],
-                    uniform=uniform[part].to(numbers_on),
+                    uniform=numbers(part.stop - part.start).to(numbers_on),
                     draw=partial(draw, temperature=temperature, top_p=top_p, greedy=greedy),
                     bar=bar,
                     report=None if on_step is None else partial(report, part),
@@ -230,34 +245,85 @@ def _check_total(total: Tensor) -> None:
 def _check_weights(model: nn.Module) -> None:
     for name, value in model.named_parameters():
         require(
-            value.abs().max() < math.inf,
+            not value.numel() or value.max() < math.inf,  # -inf is how one forbids a level
             f"the weight {name!r} holds NaN or infinite numbers: load weights from before that.",
         )
 
 
-def _canvas_shape(model: nn.Module, shape, given) -> tuple[int, tuple[int, int]]:
-    if given is not None and (given.dim() not in (3, 4) or given.is_floating_point()):
-        raise ValueError(
-            f"given has type {given.dtype} and shape {tuple(given.shape)}: give integers [C, H, W] or [count, C, H, W]."
-        )
-    size = getattr(model, "image_size", 28)
+def model_and_shape(
+    model: nn.Module, shape: tuple[int, ...] | None, given: Tensor | None = None, count: int = 1
+) -> tuple[AutoregressiveModel, tuple[int, int, int]]:
+    """Takes a model or a module as a model, and completes the (C, H, W) of what it is to draw.
+
+    Arguments:
+        model, shape, given, count: as for `sample`.
+    """
+    given = None if given is None else integers("given", given, "integers [C, H, W] or [count, C, H, W]")
+    if given is not None and given.dim() not in (3, 4):
+        raise ValueError(f"given has shape {tuple(given.shape)}: give integers [C, H, W] or [count, C, H, W].")
+    model = unwrapped(model)
+    is_own = not isinstance(model, AutoregressiveModel)
+    size = facts_of(model).get("image_size", 28) if is_own else model.image_size
+    channels = facts_of(model).get("image_channels") if is_own else model.image_channels
     if shape is None:
-        shape = (size, size) if given is None else tuple(given.shape[-2:])
+        shape = sides(size) if given is None else tuple(given.shape[-2:])
+    try:
+        *asked, height, width = (whole("shape", side) for side in shape)
+    except (TypeError, ValueError):
+        raise ValueError(f"shape is {shape}: give (height, width) or (channels, height, width) in pixels.") from None
     require(
-        isinstance(shape, tuple | list | torch.Size) and len(shape) == 2 and min(shape) >= 1,
-        f"shape is {shape}: give (height, width) in pixels.",
+        len(asked) <= 1 and min(*asked, height, width) >= 1,
+        f"shape is {shape}: give (height, width) or (channels, height, width) in pixels.",
     )
-    if given is not None and tuple(given.shape[-2:]) != tuple(shape):
-        raise ValueError(f"shape is {tuple(shape)}, but given has {tuple(given.shape[-2:])}: leave shape out.")
-    channels = getattr(model, "image_channels", 1 if given is None else given.shape[-3])
-    if given is not None and given.shape[-3] != channels:
-        raise ValueError(f"given has {given.shape[-3]} channels, the model draws {channels}.")
-    return channels, tuple(shape)
+    if given is not None and tuple(given.shape[-2:]) != (height, width):
+        raise ValueError(
+            f"shape is {shape}, but given has {tuple(given.shape[-2:])}: leave shape out.{_channels_last(given)}"
+        )
+    channels = channels or (*asked, *(() if given is None else given.shape[-3:-2]), None)[0]
+    model = model_of_images(model, (channels, height, width), min(count, _together((height, width), 256)))
+    if given is not None and given.shape[-3] != model.image_channels:
+        raise ValueError(
+            f"given has {given.shape[-3]} channels, shape {tuple(given.shape)}, the model draws "
+            f"{model.image_channels}: give [{model.image_channels}, H, W] or [count, {model.image_channels}, H, W]."
+            f"{_channels_last(given)}"
+        )
+    require(
+        asked in ([], [model.image_channels]),
+        f"shape is {shape}, but the model draws {model.image_channels} channels: give (height, width).",
+    )
+    return model, (model.image_channels, height, width)
+
+
+def _channels_last(given: Tensor) -> str:
+    return " Channels last? Give given.movedim(-1, -3)." if given.shape[-1] <= 4 < given.shape[-3] else ""
+
+
+def _as_bool(known) -> Tensor:
+    try:
+        return torch.as_tensor(known)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"known is a {type(known).__name__}: give bool [H, W], [C, H, W] or [count, C, H, W]."
+        ) from None
+
+
+def _at_once(size: tuple[int, int], levels: int) -> int:
+    """How many images are drawn together: a probability for every level of every pixel is held in memory."""
+    return max(1, PIXELS * 256 // (math.prod(size) * max(256, levels)))
+
+
+def _check_memory(count: int, shape: tuple[int, int, int], levels: int) -> None:
+    size, there = count * math.prod(shape) * value_type(levels).itemsize, memory()
+    require(
+        there is None or size < there,
+        f"count is {count}: so many images of {'×'.join(map(str, shape))} take {size / 1e9:,.0f} GB, and this machine "
+        f"has {(there or 0) / 1e9:,.0f}: draw fewer, in turns, each with a seed of its own.",
+    )
 
 
 def _start(count, shape, given, known, levels) -> tuple[Tensor, Tensor | None]:
     """The canvas, all zero but for known values, and which values are to be kept (None: none)."""
-    canvas = torch.zeros(count, *shape, dtype=torch.uint8)
+    canvas = torch.zeros(count, *shape, dtype=value_type(levels))
     if given is None and known is None:
         return canvas, None
     require(
@@ -281,7 +347,7 @@ def _start(count, shape, given, known, levels) -> tuple[Tensor, Tensor | None]:
         raise ValueError(
             f"known values run from {int(values.min())} to {int(values.max())}: the model knows 0 … {levels - 1}."
         )
-    canvas[kept] = values.to(torch.uint8)
+    canvas[kept] = values.to(canvas)
     return canvas, kept
 
 
@@ -303,8 +369,7 @@ def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, 
     rank = model.order(shape)
     require(
         name != "cropped" or not (rank.amax((0, 2))[:-1] > rank.amin((0, 2))[1:]).any(),
-        f"{type(model).__name__} draws pixels below before all those above, so no rows can be cropped: "
-        "give 'cached' or 'auto'.",
+        f"{_name(model)} draws pixels below before all those above, so no rows can be cropped: give 'auto'.",
     )
     obstacle = why_not_cached(model) if name in ("auto", "cached") else None
     if name == "auto":
@@ -319,14 +384,23 @@ def chosen_method(model: AutoregressiveModel, name: str, shape: tuple[int, int, 
 
 def why_not_cached(model: AutoregressiveModel) -> str | None:
     """What speaks against drawing with the model's stepper, which knows only what the class defines."""
-    name = type(model).__name__
+    name = _name(model)
     if "stepper" not in vars(type(model)):  # an inherited one would step through the parent's model
         return f"{name} defines no stepper, so nothing can be cached"
-    if any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in model.modules()):
+    if any(part._forward_hooks or part._forward_pre_hooks or _has_own_method(part) for part in model.modules()):
         return f"a part of this {name} has a hook or a forward of its own, which a stepper would pass by"
     if structure(model) != model.built_of:
         return f"parts of this {name} were replaced, which its stepper does not know of"
     return None
+
+
+def _has_own_method(part: nn.Module) -> bool:
+    """Whether somebody has put another function in the place of one of the class's."""
+    return any(callable(getattr(type(part), name, None)) for name in vars(part))
+
+
+def _name(model: AutoregressiveModel) -> str:
+    return type(model.module if isinstance(model, OwnModule) else model).__name__
 
 
 def _naive(job: _Job, cropped: bool = False) -> Tensor:
@@ -384,7 +458,7 @@ def _fixed_point(job: _Job) -> Tensor:
     images, top = every, 0  # which images to redraw, and from which row on
     for _ in range(passes):
         label = None if job.label is None else job.label[images]
-        pmf = job.model.predict(x[images], label, at=(slice(top, None), slice(None), slice(None))).pmf()
+        pmf = _predicted(job, x[images], label, top)
         # Image by image: the cumulative distributions of all would fill the cache many times.
         drawn = torch.stack([job.draw(*one) for one in zip(pmf, job.uniform[images, :, top:], strict=True)])
         now = x[images, :, top:]
@@ -410,6 +484,19 @@ def _fixed_point(job: _Job) -> Tensor:
         f"images still change after {passes} passes, twice as many as there are values: the model is not causal. "
         "check_causal(model) says where."
     )
+
+
+def _predicted(job: _Job, x: Tensor, label: Tensor | None, top: int) -> Tensor:
+    """The probabilities of some of a job's images, from a row on."""
+    try:
+        return job.model.predict(x, label, at=(slice(top, None), slice(None), slice(None))).pmf()
+    except (RuntimeError, ValueError) as error:
+        if len(x) == len(job.x) or not isinstance(job.model, OwnModule):
+            raise
+        raise ValueError(
+            f"{_name(job.model)} took {len(job.x)} images and fails on the {len(x)} of them that still change "
+            f"({error}): a module that holds something for each image is drawn by method='naive'."
+        ) from error
 
 
 def _keep(drawn: Tensor, x: Tensor, known: Tensor | None) -> Tensor:

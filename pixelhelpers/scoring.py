@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .arguments import whole
+from .arguments import integers, whole
 from .errors import require
 from .models.base import AutoregressiveModel, evaluation_mode
-from .models.own import as_model
+from .models.own import as_model, facts_of, model_of_images, unwrapped
 from .processes import Processes, together
 
 MOST_IMAGES = 200_000
+GIVE_IMAGES = "integers [N, C, H, W], N > 0"
 
 
 def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
@@ -48,8 +49,8 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, 
     Processes of `torchrun` share the images, and each returns the mean over them all.
 
     Arguments:
-        model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
-        images: `[N, C, H, W]`, integers in `[0, levels)`, at least one.
+        model: a model of the package, or a module of your own as `as_model` takes it.
+        images: `[N, C, H, W]`, integers in `[0, levels)`, at least one; a tensor, or an array of NumPy.
         labels: `[N]`, for a model with classes; others ignore them.
         batch_size: images per pass.
 
@@ -67,7 +68,9 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, 
     """
     batch_size = whole("batch_size", batch_size)
     require(batch_size >= 1, f"batch_size is {batch_size}: give at least 1.")
-    model = model_for(model, images, "images")
+    images = integers("images", images, GIVE_IMAGES)
+    labels = None if labels is None else integers("labels", labels, "a class for each image, [N]")
+    model = model_for(model, images, "images", batch_size)
     check_labels(model, labels, images, "labels")
     processes = together("evaluate", model=model, images=images, labels=labels)
     with evaluation_mode(model):
@@ -87,13 +90,33 @@ def total_nats(
     return float(processes.sum(total))
 
 
-def model_for(model: nn.Module, images: Tensor, name: str, levels: int | None = None) -> AutoregressiveModel:
-    """Takes a model or a module as a model, and refuses images that it cannot score, by the name that is given."""
+def model_for(
+    model: nn.Module, images: Tensor, name: str, batch_size: int = 1, classes: int | None = None
+) -> AutoregressiveModel:
+    """Takes a model or a module as a model, and refuses images that it cannot score, by the name that is given.
+
+    Arguments:
+        model: as for `evaluate`.
+        images: what is to be scored.
+        name: what to call them.
+        batch_size: how many at once.
+        classes: how many there are, for a module that wants a label and does not say how many it knows.
+    """
     require(
-        images.dim() == 4 and len(images) != 0 and not images.is_floating_point(),
-        f"{name} has type {images.dtype} and shape {tuple(images.shape)}: give integers [N, C, H, W], N > 0.",
+        isinstance(images, Tensor) and images.dim() == 4 and len(images) != 0 and not images.is_floating_point(),
+        f"{name} has type {getattr(images, 'dtype', type(images).__name__)} and shape "
+        f"{tuple(getattr(images, 'shape', ()))}: give {GIVE_IMAGES}."
+        + (f" Grey? {name}[:, None]." if getattr(images, "ndim", 0) == 3 else ""),
     )
-    model = as_model(model, levels=levels, image_channels=images.shape[1], shape=tuple(images.shape[-2:]))
+    module = unwrapped(model)
+    channels = (
+        module.image_channels if isinstance(module, AutoregressiveModel) else facts_of(module).get("image_channels")
+    )
+    require(
+        channels == images.shape[1] or images.shape[1] <= 4 or images.shape[3] > 4,
+        f"{name} has shape {tuple(images.shape)}: channels last? give images.permute(0, 3, 1, 2), [N, C, H, W].",
+    )
+    model = model_of_images(module, tuple(images.shape[1:]), min(batch_size, len(images)), classes)
     if int(images.min()) < 0 or int(images.max()) >= model.levels:
         raise ValueError(
             f"{name} has values from {int(images.min())} to {int(images.max())}, but the model knows "
@@ -101,8 +124,9 @@ def model_for(model: nn.Module, images: Tensor, name: str, levels: int | None = 
         )
     require(
         images.shape[1] == model.image_channels,
-        f"{name} has {images.shape[1]} channels, but the model was built for {model.image_channels}: "
-        f"build it with image_channels={images.shape[1]}.",
+        f"{name} has {images.shape[1]} channels, shape {tuple(images.shape)}, but the model was built for "
+        f"{model.image_channels}: give images [N, {model.image_channels}, H, W], or build it with "
+        f"image_channels={images.shape[1]}.",
     )
     model.order(tuple(images.shape[1:]))  # refuses a size that the model cannot draw
     return model
@@ -155,7 +179,7 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
         f"there are {levels}^{values} = {count:,} images of shape {tuple(shape)} with {levels} "
         f"levels: take a smaller shape or fewer levels (at most {MOST_IMAGES:,} images).",
     )
-    net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, shape=(height, width))
+    net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, image_size=(height, width))
     require(net.levels == levels, f"levels is {levels}, but the model was built with levels={net.levels}.")
     net = net.cpu().double().eval()
     label = 0 if label is None and net.classes is not None else label

@@ -400,7 +400,7 @@ def test_bad_settings_of_an_attention_model_are_refused(setting, words):
 def test_as_model_keeps_models_and_wraps_modules():
     model = pixelcnn(**GREY)
     assert as_model(model) is model
-    own = as_model(nn.Conv2d(1, 5, 1), levels=5, shape=(6, 6))
+    own = as_model(nn.Conv2d(1, 5, 1), levels=5, image_size=6)
     assert isinstance(own, OwnModule) and (own.levels, own.image_size) == (5, 6)
     x = images(model)
     assert own.log_prob(x).shape == (4,) and own.predict(x).pmf().shape == (4, 1, 6, 5, 5)
@@ -419,8 +419,8 @@ def test_a_learners_own_module_is_saved_as_its_own_weights(tmp_path):
 def test_as_model_refuses_what_is_no_module_and_what_gives_other_shapes():
     with pytest.raises(TypeError, match=r"model is a function: give a torch.nn.Module"):
         as_model(lambda x: x)
-    with pytest.raises(ValueError, match=r"Conv2d maps images \(4, 1, 6, 5\) to \(4, 7, 6, 5\)"):
-        as_model(nn.Conv2d(1, 7, 1), levels=5).log_prob(images(pixelcnn(**GREY)))
+    with pytest.raises(ValueError, match=r"to \(1, 7, 28, 28\): logits must have shape \(1, 5, 28, 28\)"):
+        as_model(nn.Conv2d(1, 7, 1), levels=5)
 
 
 # -- files ----------------------------------------------------------------------------------------

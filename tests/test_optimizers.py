@@ -140,21 +140,21 @@ def test_what_is_frozen_or_got_no_gradient_is_left_as_it_is():
 
 
 def test_layers_that_share_a_kernel_keep_what_either_needs():
-    strict, open_, free = ph.MaskedConv2d("A", 4, 4, 3), ph.MaskedConv2d("B", 4, 4, 3), nn.Conv2d(4, 4, 3)
+    strict, open_, free = ph.MaskedConv2d("A", 4, 4, 3), ph.MaskedConv2d("B", 4, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
     ends = [nn.Conv2d(1, 4, 1), nn.Conv2d(4, 5, 1)]
     open_.weight = strict.weight
-    module = as_model(nn.Sequential(ends[0], strict, open_, ends[1]), levels=5, shape=(6, 6))
+    module = as_model(nn.Sequential(ends[0], strict, open_, ends[1]), levels=5, image_size=6)
     assert torch.equal(hidden_kernels(module)[strict.weight], open_.mask)
     free.weight = strict.weight
-    module = as_model(nn.Sequential(ends[0], strict, free, open_, ends[1]), levels=5, shape=(6, 6))
+    module = as_model(nn.Sequential(ends[0], strict, free, open_, ends[1]), levels=5, image_size=6)
     assert hidden_kernels(module)[strict.weight] is None
 
 
 @pytest.mark.parametrize("mask", [False, "B", torch.ones(6, 6), torch.full((4, 4, 3, 3), 0.5), torch.zeros(4, 4, 3, 3)])
 def test_an_attribute_that_is_no_mask_is_not_taken_for_one(mask):
-    layer = nn.Conv2d(4, 4, 3)
+    layer = nn.Conv2d(4, 4, 3, padding=1)
     layer.mask = mask
-    module = as_model(nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Conv2d(4, 5, 1)), levels=5, shape=(6, 6))
+    module = as_model(nn.Sequential(nn.Conv2d(1, 4, 1), layer, nn.Conv2d(4, 5, 1)), levels=5, image_size=6)
     assert hidden_kernels(module) == {layer.weight: None}
 
 
@@ -193,7 +193,7 @@ class Stranger(nn.Module):
 
 def test_a_strangers_embeddings_positions_stem_and_last_layer_are_left_to_adam():
     module = Stranger()
-    assert hidden_kernels(as_model(module, shape=(6, 6))).keys() == {module.look.weight, module.mix.weight}
+    assert hidden_kernels(as_model(module, image_size=6)).keys() == {module.look.weight, module.mix.weight}
 
 
 def test_a_network_without_hidden_kernels_is_told_so():
@@ -220,7 +220,7 @@ def test_what_is_no_optimizer_is_refused(optimizer, words, error):
 def test_a_function_gets_a_strangers_own_names():
     module, seen = Stranger(), []
     make_optimizer(
-        as_model(module, shape=(6, 6)), lambda named: (seen.extend(named), torch.optim.SGD(named, 0.1))[1], None
+        as_model(module, image_size=6), lambda named: (seen.extend(named), torch.optim.SGD(named, 0.1))[1], None
     )
     assert [name for name, _ in seen] == [name for name, _ in module.named_parameters()]
 

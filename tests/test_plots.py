@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import pixelhelpers as ph
+from pixelhelpers import plots
 from pixelhelpers.stepping import Wavefront
 from tests.register import MODELS, small
 
@@ -78,3 +79,26 @@ def test_a_turn_shows_what_is_drawn_and_where_each_layer_works():
     expected = {(row, 11 + lead - 5 * row): str(layer) for layer, lead in enumerate([3, 1, 0]) for row in range(4)}
     assert numbers == {(row, column): layer for (row, column), layer in expected.items() if 0 <= column < 12}
     assert ph.plots.png(figure)[1:4] == b"PNG"
+
+
+def test_codes_are_shown_by_their_colours_or_not_at_all(tmp_path):
+    codes, palette = torch.randint(512, (3, 1, 4, 4)), torch.rand(512, 3)
+    for show in (
+        ph.image_grid,
+        plots.images,
+        plots.painting,
+        lambda images, levels: ph.grids.save_grid(images, tmp_path / "x.png", levels=levels),
+    ):
+        with pytest.raises(ValueError, match="levels is 512: codes have no brightness"):
+            show(codes, levels=512)
+        with pytest.raises(ValueError, match=r"up to \d+, levels is 256"):
+            show(codes + 300, levels=256)
+    grid = ph.image_grid(codes, levels=512, palette=palette)
+    assert torch.equal(grid[:, 2:6, 2:6], palette[codes[0, 0]].movedim(-1, 0))
+    assert len(plots.images(codes, levels=512, palette=palette).axes) == 3
+    ph.grids.save_grid(codes, tmp_path / "x.png", levels=512, palette=palette)
+    assert (tmp_path / "x.png").stat().st_size > 50
+    with pytest.raises(ValueError, match=r"palette has shape \(256, 3\)"):
+        ph.image_grid(codes, levels=512, palette=palette[:256])
+    with pytest.raises(ValueError, match="codes have no brightness"):
+        plots.paint_live(ph.PixelCNN(levels=512, hidden=8, blocks=1, image_size=4), 1, "codes")

@@ -525,7 +525,9 @@ def test_every_image_is_counted_once():
 
     seen = []
     assert total_probability(Table(), (1, 2), 3) == pytest.approx(1)
-    assert sorted(seen) == [[a, b] for a in range(3) for b in range(3)]
+    assert sorted(seen[1:]) == [
+        [a, b] for a in range(3) for b in range(3)
+    ]  # the first asks whether it takes such images
 
 
 def test_learners_own_modules_are_summed_too():

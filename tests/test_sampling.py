@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import pixelhelpers as ph
+from pixelhelpers import sampling
 from pixelhelpers.models.base import AutoregressiveModel
 from pixelhelpers.models.heads import SoftmaxHead
 from pixelhelpers.sampling import draw
@@ -204,7 +206,7 @@ def test_a_multiscale_model_draws_with_three_evaluations_for_each_doubling_and_c
 
 
 def test_a_model_of_its_own_order_cannot_be_cropped():
-    with pytest.raises(ValueError, match=r"MultiscalePixelCNN draws pixels below before .* give 'cached'"):
+    with pytest.raises(ValueError, match=r"MultiscalePixelCNN draws pixels below before .* give 'auto'"):
         sample(small(ph.MultiscalePixelCNN, size=8), 1, method="cropped")
 
 
@@ -451,6 +453,25 @@ KNOWN = torch.ones(5, 5, dtype=torch.bool)
     ("keywords", "words"),
     [
         ({"count": 0}, "count is 0"),
+        ({"count": 2.5}, r"count is 2\.5: give a whole number"),
+        ({"count": "2"}, "count is '2'"),
+        ({"count": torch.ones(2)}, r"count is a Tensor of shape \(2,\)"),
+        ({"count": 10**11}, r"count is 100000000000: so many images of 1×6×6 take 3,600 GB"),
+        ({"seed": 2**63}, "at most 63 bits"),
+        ({"seed": 0.5}, r"seed is 0\.5: give a whole number"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"temperature": "hot"}, "temperature is 'hot': give a number"),
+        ({"temperature": [1.0]}, "temperature is"),
+        ({"top_p": "most"}, "top_p is 'most'"),
+        ({"method": ["naive"]}, "method is"),
+        ({"shape": (3, 5, 5)}, "draws 1 channels"),
+        ({"shape": (5.5, 5)}, r"shape is \(5\.5, 5\)"),
+        ({"shape": "55"}, "shape is 55"),
+        ({"given": GIVEN.movedim(0, -1), "known": KNOWN}, r"Channels last\? Give given\.movedim\(-1, -3\)"),
+        ({"given": GIVEN.numpy() / 2, "known": KNOWN}, r"given has type torch\.float"),
+        ({"given": "x", "known": KNOWN}, "given is 'x'"),
+        ({"given": GIVEN, "known": "x"}, "known is a str: give bool"),
+        ({"label": "cat"}, "without classes"),
         ({"method": "fast"}, "method is 'fast'"),
         ({"temperature": 0.0}, "greedy=True"),
         ({"temperature": -1.0}, "temperature is -1"),
@@ -474,8 +495,36 @@ KNOWN = torch.ones(5, 5, dtype=torch.bool)
 def test_bad_input_is_named_before_anything_is_drawn(keywords, words):
     model = small()
     model.register_forward_pre_hook(lambda module, inputs: pytest.fail("a forward pass was run"))
-    with pytest.raises(ValueError, match=words):
-        sample(model, keywords.pop("count", 2), **keywords)
+    with pytest.raises(ValueError, match=words) as error:
+        sample(model, **({"count": 2} | keywords))
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_and_arrays_of_other_libraries_are_taken():
+    model, expected = small(classes=2), sample(small(classes=2), 2, seed=3, temperature=0.5, label=1)
+    images = sample(
+        model,
+        numpy.int64(2),
+        seed=torch.tensor(3),
+        temperature=numpy.float32(0.5),
+        label=numpy.array([1, 1], dtype=numpy.uint8),
+        shape=numpy.array([1, 6, 6]),
+    )
+    assert torch.equal(images, expected)
+    images = sample(model, 2, label=1, given=GIVEN.numpy().astype("uint16") + 1, known=KNOWN.numpy())
+    assert torch.equal(images, torch.ones_like(images))
+
+
+def test_the_numbers_of_an_image_are_those_of_one_stream(monkeypatch):
+    """What is drawn together changes no image, though numbers are drawn as they are needed."""
+    expected = sample(small(), 7, seed=0)
+    for together in (1, 2, 5):
+        monkeypatch.setattr(sampling, "PIXELS", together * 36)
+        assert torch.equal(expected, sample(small(), 7, seed=0))
+    uniform = torch.rand(7, 1, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first = draw(small().predict(expected, at=(0, 0, 0)).pmf(), uniform[:, 0, 0, 0])
+    assert torch.equal(first.to(torch.uint8), expected[:, 0, 0, 0])
 
 
 def test_weights_that_are_not_numbers_are_refused():
@@ -622,6 +671,11 @@ def own_forward(model):
     model.forward = lambda x, label=None: -forward(x, label)
 
 
+def own_predict(model):
+    predict = model.predict
+    model.predict = lambda x, label=None, at=None: predict(x.flip(1) * 0, label, at)
+
+
 def other_activation(model):
     model.head[0] = nn.Tanh()
 
@@ -648,7 +702,7 @@ def pruned(model):
 
 
 @pytest.mark.parametrize(
-    "change", [hooked, own_forward, other_activation, no_block, wide_block, old_weight_norm, pruned]
+    "change", [hooked, own_forward, own_predict, other_activation, no_block, wide_block, old_weight_norm, pruned]
 )
 def test_a_model_that_was_changed_is_drawn_as_it_is_now(change):
     model = small(size=9)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..arguments import real, whole
+from ..arguments import integers, real, whole
 from ..errors import brief, require
 from ..files import pack_weights, read_header, read_json, read_weights, write_together
 from ..stepping import WHOLE_ROW, Front, Fronts, Wavefront, raster_order
@@ -115,7 +115,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
     as far as a file can hold them.
 
     Arguments:
-        levels: number of levels of a value, from 2 to 256.
+        levels: number of levels of a value, at least 2; more than 256 are held as int64, not as bytes.
         image_channels: number of image channels.
         image_size: side in pixels that `sample` draws when it is not told another.
         classes: number of classes to condition on, or None.
@@ -140,7 +140,6 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         super().__init__()
         at_least(2, levels=levels)
         at_least(1, image_channels=image_channels, image_size=image_size)
-        require(levels <= 256, f"levels is {levels}: give at most 256, what the bytes of an image can hold.")
         require(
             classes is None or whole("classes", classes) >= 1,
             f"classes is {classes}: give at least 1, or None for a model without classes.",
@@ -176,7 +175,7 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             x: images of any type, values in `[0, levels)`.
 
         Raises:
-            ValueError: for fractions: images that somebody has scaled already.
+            ValueError: for fractions: images that somebody has scaled already; for values off the levels.
         """
         # A GPU is not asked: that would stop it.
         if x.is_floating_point() and x.device.type == "cpu" and (x != x.round()).any():
@@ -184,7 +183,14 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
                 f"images hold fractions such as {float(x[x != x.round()][0]):g}: give levels, integers from 0 to "
                 f"{self.levels - 1}; the model scales them itself."
             )
-        return x.long()
+        x = x.long()
+        asked = x.device.type == "cpu" and x.numel() and not torch.compiler.is_compiling()
+        if asked and not 0 <= int(x.min()) <= int(x.max()) < self.levels:
+            raise ValueError(
+                f"images run from {int(x.min())} to {int(x.max())}: the model knows {self.levels} levels, 0 … "
+                f"{self.levels - 1}."
+            )
+        return x
 
     def labels(self, label: int | Tensor | None, count: int) -> Tensor | None:
         """Brings labels into the shape `[count]`, int64, on the model's device.
@@ -204,18 +210,18 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             f"label is missing: the model knows {self.classes} classes; give label=0 … {self.classes - 1} "
             "or one per image.",
         )
-        label = torch.as_tensor(label)
-        if label.is_floating_point() or label.dim() > 1 or label.numel() not in (1, count):
-            raise ValueError(
-                f"label has type {label.dtype} and shape {tuple(label.shape)}: give one integer, or {count} of them."
-            )
+        label = integers("label", label, f"one integer, or {count} of them")
+        require(
+            label.dim() <= 1 and label.numel() in (1, count),
+            f"label has type {label.dtype} and shape {tuple(label.shape)}: give one integer, or {count} of them.",
+        )
         # A GPU is not asked: that would stop it. There, the look-up of the class fails by itself.
         asked = label.device.type == "cpu" and not torch.compiler.is_compiling()
         if asked and not 0 <= int(label.min()) <= int(label.max()) < self.classes:
             raise ValueError(
                 f"label runs from {int(label.min())} to {int(label.max())}: the model knows 0 … {self.classes - 1}."
             )
-        return label.to(next(self.parameters()).device, torch.long).expand(count)
+        return label.to(next(self.parameters(), label).device, torch.long).expand(count)
 
     # -- what a model can say ---------------------------------------------------------------------
 
@@ -316,10 +322,13 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         config = {"class": type(self).__name__, "format": FORMAT, "settings": self.settings}
         write_together(
             {
-                folder / WEIGHTS: pack_weights(self.state_dict(), {"config": config}),
+                folder / WEIGHTS: pack_weights(self._weights_to_save(), {"config": config}),
                 folder / CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
             }
         )
+
+    def _weights_to_save(self) -> dict[str, Tensor]:
+        return self.state_dict()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path):
@@ -372,10 +381,17 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
             name, version, settings = config["class"], config["format"], config["settings"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not a model's configuration ({brief(error)}): fetch it again.") from None
+        if name == "OwnModule":
+            kind = settings.get("module") if isinstance(settings, dict) else None
+            raise ValueError(
+                f"{path.parent} holds the weights of a module of one's own, {reprlib.repr(kind)}: build that, and load "
+                f"them in Python, module.load_state_dict(safetensors.torch.load_file('{path.parent}/{WEIGHTS}'))."
+            )
         known = cls._kinds()
         require(
             isinstance(name, str) and name in known,
-            f"{path} names the class {reprlib.repr(name)}; known here: {', '.join(sorted(known))}.",
+            f"{path} names the class {reprlib.repr(name)}; known here: {', '.join(sorted(known))}. A class of your own "
+            "loads what it saved: YourClass.from_pretrained(folder).",
         )
         require(
             version == FORMAT,

@@ -130,7 +130,7 @@ class SoftmaxHead(nn.Sequential):
         # Levels are last and, in the channels-last layout, contiguous: no copy of the largest tensor.
         logits = SoftmaxHead.levels_last(logits).flatten(0, -2)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return categorical_log_prob(logits, levels.flatten()).view(len(levels), -1).sum(1)
+        return categorical_log_prob(logits, levels.flatten()).view(levels.shape).flatten(1).sum(1)
 
     def stepper(self, wave: Wavefront, lacks: Tensor | None = None) -> "SoftmaxStep":
         return SoftmaxStep(self, wave, lacks)
@@ -167,7 +167,8 @@ class MixtureHead(nn.Conv2d):
     Arguments:
         hidden: number of features.
         components: number of logistics in the mixture, at least 1.
-        levels: number of levels of a value.
+        levels: number of levels of a value, as many as you like; but levels that are codes have no neighbours, which a
+            logistic takes for granted: a softmax suits them.
         image_channels: 1 for grey images, 3 for colour.
 
     Shapes:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import CausalityError, require
 from ..models.base import AutoregressiveModel
+from ..models.own import facts_of, ranks
 from ..stepping import raster_order
 
+FORBIDDEN = -100.0  # stands for -inf, the logit of a level that cannot be: as good as none, and a number
 CHUNK = 64  # images asked about at once: bounds the memory, [64, 256, 28, 28] in double is 0.1 GB
 
 
@@ -29,26 +31,28 @@ def known_levels(model: Callable, levels: int) -> int:
 def rank_of(model: Callable, shape: tuple[int, ...], order: Tensor | None) -> Tensor:
     """Gives the rank of every value: as asked for, else the model's own, else raster order."""
     require(len(shape) == 3 and min(shape) >= 1, f"shape is {shape}: give (channels, height, width).")
-    if order is None and callable(getattr(model, "order", None)):
-        order = model.order(shape)
-    rank = raster_order(shape) if order is None else torch.as_tensor(order).cpu()
-    require(rank.shape == shape, f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}.")
-    return rank
+    if order is None:
+        order = model.order if isinstance(model, AutoregressiveModel) else facts_of(model).get("order")
+    return raster_order(shape) if order is None else ranks(order, shape)
 
 
 def prepare(model: Callable, shape: tuple[int, ...], levels: int) -> tuple[Callable, Callable]:
     """Copies the model; returns the copy and `images(count, generator)`, its random images."""
     require(callable(model), f"model is a {type(model).__name__}: give a module or a function.", TypeError)
     net = copy.deepcopy(model).cpu().double() if isinstance(model, nn.Module) else model
-    images = partial(_random_images, shape, levels, torch.float64)
     set_mode(net, training=False)
-    try:
-        ask(net, images(1, torch.Generator()))
-    except RuntimeError:  # a forward with x.float() in it, or a function around a float32 module
-        net = net.float() if isinstance(model, nn.Module) else model
-        images = partial(_random_images, shape, levels, torch.float32)
-        ask(net, images(1, torch.Generator()))
-    return net, images
+    refusals = []
+    # A forward with x.float() in it, or a function around a float32 module, wants float32; an embedding, integers.
+    for precision, kind in (("double", torch.float64), ("float", torch.float32), ("double", torch.int64)):
+        net = getattr(net, precision)() if isinstance(model, nn.Module) else model
+        images = partial(_random_images, shape, levels, kind)
+        try:
+            ask(net, images(1, torch.Generator()))
+        except RuntimeError as error:
+            refusals.append(error)
+        else:
+            return net, images
+    raise refusals[1]
 
 
 def _random_images(
@@ -83,6 +87,7 @@ def ask(net: Callable, x: Tensor) -> Tensor:
         f"{name} maps images {tuple(x.shape)} to {tuple(output.shape)}: the probes read "
         "[N, features, H, W] or [N, levels, C, H, W].",
     )
+    output = output.masked_fill(output == -torch.inf, FORBIDDEN)
     if not output.isfinite().all():
         *_, row, column = (~output.isfinite()).nonzero()[0].tolist()
         raise CausalityError(

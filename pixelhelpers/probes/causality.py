@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import CausalityError, require
 from ..layers import channel_groups
+from ..models.own import model_or_layer
 from ..stepping import raster_order
 from .asking import CHUNK, ask, known_levels, masked_weights, parameters_of, prepare, rank_of, set_mode, without_zeros
 
@@ -63,7 +64,9 @@ def check_causal(
         pixelhelpers.errors.CausalityError: output (channel 0, row ...
         Likely mistake: type B stem...
     """
-    shape, levels = tuple(shape), known_levels(model, levels)
+    shape = tuple(shape)
+    model = model_or_layer(model, shape)
+    levels = known_levels(model, levels)
     rank = rank_of(model, shape, order)
     earlier = rank.flatten()[:, None] < rank.flatten()
     allowed = earlier | torch.eye(len(earlier), dtype=torch.bool) if own_value else earlier

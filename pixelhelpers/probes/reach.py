@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import require
-from ..models.own import as_model
+from ..models.own import model_of_images, model_or_layer
 from .asking import ask, inside, known_levels, prepare, rank_of, set_mode, without_zeros
 from .causality import effects
 
@@ -47,6 +47,7 @@ def receptive_field(
                 [0, 0, 0]], dtype=torch.int32)
     """
     row, column = inside(at, *shape[1:])
+    model = model_or_layer(model, tuple(shape))
     net, images = prepare(model, tuple(shape), known_levels(model, 256))
     x = images(2, torch.Generator().manual_seed(0))
     seen = _felt(net, images, x, row, column)
@@ -60,7 +61,8 @@ def _felt(net: Callable, images: Callable, x: Tensor, row: int, column: int) -> 
     """Finds the inputs that move the output at (row, column) of this very net, `[C, H, W]`."""
     set_mode(net, training=False)
     with torch.enable_grad():
-        output = ask(net, x.requires_grad_())[..., row, column]
+        x = x.requires_grad_() if x.is_floating_point() else x
+        output = ask(net, x)[..., row, column]
     gradient = None
     if output.requires_grad:
         # Random weights, because the sum of a model's probabilities never moves.
@@ -120,6 +122,7 @@ def blind_spot(
                 [0, 0, 0, 0, 0],
                 [0, 0, 0, 0, 0]], dtype=torch.int32)
     """
+    model = model_or_layer(model, tuple(shape))
     seen = receptive_field(model, at, shape)
     rank = rank_of(model, tuple(shape), None)
     earlier = rank.amax(0) < rank[:, at[0], at[1]].amin()
@@ -191,7 +194,7 @@ def effective_receptive_field(
     """
     _, channels, height, width = images.shape
     row, column = inside(at, height, width)
-    net = as_model(copy.deepcopy(model), levels=None, image_channels=channels, shape=(height, width))
+    net = model_of_images(copy.deepcopy(model), (channels, height, width), len(images))
     net = net.cpu().float().eval().requires_grad_(False)
     label = net.labels(label, len(images))
     total = torch.zeros(height, width)

@@ -28,6 +28,7 @@ from ..files import held
 from ..hardware import accelerator as find_accelerator
 from ..hardware import chosen_device, keep_freed_memory
 from ..models.base import AutoregressiveModel
+from ..models.own import OwnModule
 from ..processes import Processes, alone, together
 from ..progress import finish, progress_bar
 from ..scoring import check_labels, model_for, total_nats
@@ -116,7 +117,8 @@ def fit(
     train in several processes: they share each batch, take the same steps as one, and end together.
 
     Arguments:
-        model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
+        model: a model of the package, or a module of your own as `as_model` takes it. What it was trained on (size,
+            channels, levels, classes) is noted on the module, for `sample` and the probes.
         images: what `load_images` returns; `.train` and `.valid` are used, never `.test`.
         epochs: passes over the training images, at least 1.
         optimizer: "adam" (AdamW, which is Adam when `weight_decay` is 0), "muon" (for hidden kernels, beside
@@ -179,7 +181,7 @@ def fit(
     require(
         folder is None or isinstance(folder, str | Path), f"folder is {shown(folder)}: give a path, or None.", TypeError
     )
-    model = model_for(model, images.train, "images.train", images.levels)
+    model = model_for(model, images.train, "images.train", classes=len(images.classes or ()))
     model_for(model, images.valid, "images.valid")
     _check_learns(model)
     device, precision = chosen_device(device, precision)
@@ -221,6 +223,8 @@ def fit(
         f"batch_size is {settings.batch_size} for {processes.count} processes, which share each batch: give at least "
         f"{processes.count}.",
     )
+    if isinstance(model, OwnModule):
+        model.note()
     model.to(accelerator.device)
     made = make_optimizer(model, optimizer, settings.lr, settings.weight_decay)
     if settings.optimizer == "another":
