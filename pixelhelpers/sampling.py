@@ -280,7 +280,7 @@ def model_and_shape(
             f"shape is {shape}, but given has {tuple(given.shape[-2:])}: leave shape out.{_channels_last(given)}"
         )
     channels = channels or (*asked, *(() if given is None else given.shape[-3:-2]), None)[0]
-    model = model_of_images(model, (channels, height, width), min(count, _together((height, width), 256)))
+    model = model_of_images(model, (channels, height, width), min(count, _at_once((height, width), 256)))
     if given is not None and given.shape[-3] != model.image_channels:
         raise ValueError(
             f"given has {given.shape[-3]} channels, shape {tuple(given.shape)}, the model draws "
