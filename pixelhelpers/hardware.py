@@ -1,9 +1,10 @@
 """What the machine offers: `default_device`, `present_device` and `chosen_device`; `default_precision` and
-`full_precision`; `keep_freed_memory`; and the processes that an `accelerator` finds."""
+`full_precision`; `free_memory` and `keep_freed_memory`; and the processes that an `accelerator` finds."""
 
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,6 +105,26 @@ def accelerator(device: str, precision: str, compile: bool):
     if (PartialState._shared_state.get("_cpu") or False) != (device == "cpu"):
         PartialState._reset_state()
     return Accelerator(cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no")
+
+
+def free_memory() -> int:
+    """Gives the bytes of main memory that can still be used, as far as the system tells.
+
+    Where a container has a limit, it is never more than that limit.
+
+    Example:
+        >>> free_memory() > 0
+        True
+    """
+    import psutil  # as Accelerate does
+
+    free = psutil.virtual_memory().available
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            free = min(free, int(Path(file).read_text()))
+        except (OSError, ValueError):  # no container, or "max"
+            continue
+    return free
 
 
 @contextmanager

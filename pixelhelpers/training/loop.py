@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..data.images import Images
+from ..data.images import Images, require_images
 from ..errors import require
 from ..hardware import accelerator as find_processes
 from ..hardware import chosen_device, keep_freed_memory
@@ -92,7 +92,8 @@ def fit(
 
     Arguments:
         model: a model of the package, or a module that maps `[N, C, H, W]` to `[N, levels, H, W]`.
-        images: what `load_images` returns; `.train` and `.valid` are used, never `.test`.
+        images: what `load_images`, `Images.from_folder` or `Images.from_arrays` returns; `.train` and `.valid` are
+            used, never `.test`.
         epochs: passes over the training images, at least 1.
         optimizer: "adam" (AdamW, which is Adam when `weight_decay` is 0), "muon" (for hidden kernels, beside
             Adam for the rest: `training.optimizers.MuonWithAdam`), or a function from the list of the model's
@@ -143,6 +144,7 @@ def fit(
         >>> sorted(history[0])
         ['epoch', 'lr', 'seconds', 'step', 'train', 'valid']
     """
+    require_images(images, getattr(model, "classes", None))
     model = model_for(model, images.train, "images.train", images.levels)
     model_for(model, images.valid, "images.valid")
     device, precision = chosen_device(device, precision)
