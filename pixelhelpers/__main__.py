@@ -154,13 +154,12 @@ def _load_data(options: argparse.Namespace, weights: AutoregressiveModel | None)
         channels = getattr(weights, "image_channels", 1) if channels is None else channels
         require(size is not None, f"{name} is a folder: give the side of its pictures in pixels, such as --size 32.")
         return data.Images.from_folder(path, size, channels)
-    require(
-        size is None and channels is None,
-        f"--size or --channels was given with {name}, which is no folder: leave it out.",
-    )
-    if path.suffix in (".npy", ".npz") and path.is_file():
+    told, arrays = size is not None or channels is not None, path.suffix in (".npy", ".npz") and path.is_file()
+    meant = name in data.published.NAMES or arrays or (not told and name == path.stem)
+    require(meant, f"there is no folder and no .npy or .npz file {name!r}: check the path.")
+    require(not told, f"--size or --channels was given with {name}, which is no folder: leave it out.")
+    if arrays:
         return data.Images.from_arrays(**data.arrays.read_arrays(path), name=path.stem)
-    require(name == path.stem, f"there is no folder and no .npy or .npz file {name!r}: check the path.")
     return data.load_images(name, options.root, fallback=False)
 
 

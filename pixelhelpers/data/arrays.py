@@ -62,8 +62,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         opened = np.load(path, allow_pickle=False)
         arrays = {"train": opened} if isinstance(opened, np.ndarray) else {name: opened[name] for name in opened.files}
     except Exception as error:  # a damaged file raises whatever its parser trips over
-        why = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as arrays ({why}): write it with np.save or np.savez.") from error
+        raise DataError(f"{path} holds no whole arrays of numbers: write it with np.save or np.savez.") from error
     known = (*PARTS, *LABELS, "levels", "classes")
     require(
         "train" in arrays and set(arrays) <= set(known),

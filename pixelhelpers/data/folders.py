@@ -136,18 +136,17 @@ def _require_one_layout(folder: Path, pictures: list[_Picture], named: dict[str,
     )
 
 
-def _walk(folder: Path, top: Path, followed: set[Path]) -> Iterator[Path]:
-    """The pictures below a folder; a link is followed once, and never back to where one came from."""
+def _walk(folder: Path, top: Path, seen: set[Path]) -> Iterator[Path]:
+    """The pictures below a folder, each folder once; a link is never followed back to where one came from."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
             real = entry.resolve()
-            if entry.is_symlink():
-                if real in followed or real.is_relative_to(top) or top.is_relative_to(real):
-                    continue
-                followed.add(real)
-            yield from _walk(entry, top, followed)
+            back = entry.is_symlink() and (real.is_relative_to(top) or top.is_relative_to(real))
+            if not back and real not in seen:
+                seen.add(real)
+                yield from _walk(entry, top, seen)
         elif entry.suffix.lower() in _endings() and (entry.is_file() or not entry.exists()):
             yield entry
 
@@ -247,10 +246,10 @@ def _tell_unread(unread: dict[str, str], count: int, folder: Path) -> None:
     """Says in a line what could not be read; an error when that is everything."""
     if unread:
         some = ", ".join(f"{name!r} ({why})" for name, why in list(unread.items())[:5])
-        more = f" and {len(unread) - 5:,} more" if len(unread) > 5 else ""
-        told = f"{len(unread):,} of {count:,} files in {folder} cannot be read: {some}{more}."
-        require(len(unread) < count, f"{told} Give a folder with whole pictures.", DataError)
-        print(f"{told} They are left out, and named in images.unread.")
+        more = f" and {len(unread) - 5:,} more, in images.unread" if len(unread) > 5 else ""
+        told = f"{len(unread):,} of {count:,} files in {folder} cannot be read"
+        require(len(unread) < count, f"{told}: {some}{more}. Give a folder with whole pictures.", DataError)
+        print(f"{told} and are left out: {some}{more}.")
 
 
 def _members(
