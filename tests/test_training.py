@@ -119,7 +119,7 @@ def test_images_that_do_not_fit_are_refused(images, words, tiny):
     with pytest.raises(ValueError, match=words):
         ph.evaluate(small(), images)
     with pytest.raises(ValueError, match=words):
-        fit(small(), dataclasses.replace(tiny, train=images))
+        fit(small(), ph.Images(images, images, levels=4))
 
 
 def test_labels_are_asked_for(tiny):
