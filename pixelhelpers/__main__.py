@@ -43,8 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 DATA = {
-    "--data": {"default": "fashion-mnist", "help": "fashion-mnist, mnist, cifar10 or digits"},
-    "--root": {"help": "folder of the data sets"},
+    "--data": {
+        "default": "fashion-mnist",
+        "help": "fashion-mnist, mnist, cifar10 or digits; or your own: a folder of pictures, an .npy or .npz file",
+    },
+    "--size": {"type": int, "help": "side of a folder's pictures in pixels; by default that of given weights"},
+    "--channels": {"type": int, "help": "1 for grey, 3 for colour, of a folder's pictures; by default as --size, or 1"},
+    "--root": {"help": "folder of the published data sets"},
 }
 WEIGHTS = {"weights": {"help": f"a folder, or one of: {', '.join(models.list_pretrained())}"}}
 DEVICE = {"--device": {"help": "cuda, mps or cpu; by default the best there is"}}
@@ -129,17 +134,42 @@ def _load_weights(name: str) -> AutoregressiveModel:
     )
 
 
-def _build(options: argparse.Namespace, images: data.Images) -> AutoregressiveModel:
+def _load_beginning(options: argparse.Namespace) -> AutoregressiveModel | None:
+    """The weights to begin with, if any."""
+    if options.begin is None:
+        return None
+    named = ("model", "hidden", "blocks", "conditional", "softmax")
+    given = [f"--{name}" for name in named if getattr(options, name) not in (None, False)]
+    require(
+        not given,
+        f"{', '.join(given)} was given with --from, but {options.begin} says what network it is: leave it out.",
+    )
+    return _load_weights(options.begin)
+
+
+def _load_data(options: argparse.Namespace, weights: AutoregressiveModel | None) -> data.Images:
+    """The images: a published set by its name, or one's own, whose split is the same in every command."""
+    name, path, size, channels = options.data, Path(options.data).expanduser(), options.size, options.channels
+    if name and name not in data.published.NAMES and path.is_dir():
+        size = getattr(weights, "image_size", None) if size is None else size
+        channels = getattr(weights, "image_channels", 1) if channels is None else channels
+        require(size is not None, f"{name} is a folder: give the side of its pictures in pixels, such as --size 32.")
+        return data.Images.from_folder(path, size, channels)
+    told, arrays = size is not None or channels is not None, path.suffix in (".npy", ".npz") and path.is_file()
+    meant = name in data.published.NAMES or arrays or (not told and name == path.stem)
+    require(meant, f"there is no folder and no .npy or .npz file {name!r}: check the path.")
+    require(not told, f"--size or --channels was given with {name}, which is no folder: leave it out.")
+    if arrays:
+        return data.Images.from_arrays(**data.arrays.read_arrays(path), name=path.stem)
+    return data.load_images(name, options.root, fallback=False)
+
+
+def _build(
+    options: argparse.Namespace, images: data.Images, weights: AutoregressiveModel | None
+) -> AutoregressiveModel:
     """The network to be trained: a new one, or that of given weights."""
     network = {name: value for name in ("hidden", "blocks", "dropout") if (value := getattr(options, name)) is not None}
-    if options.begin is not None:
-        named = ("model", "hidden", "blocks", "conditional", "softmax")
-        given = [f"--{name}" for name in named if getattr(options, name) not in (None, False)]
-        require(
-            not given,
-            f"{', '.join(given)} was given with --from, but {options.begin} says what network it is: leave it out.",
-        )
-        weights = _load_weights(options.begin)
+    if weights is not None:
         model = type(weights)(**weights.settings | network)  # of another dropout, if one was given
         model.load_state_dict(weights.state_dict())
         model.begun_with = {"weights": options.begin, "card": weights.card}
@@ -148,6 +178,10 @@ def _build(options: argparse.Namespace, images: data.Images) -> AutoregressiveMo
     if options.softmax:
         require(kind == "attention", f"--softmax was given with --model {kind}: only attention has both heads.")
         network["components"] = None
+    require(
+        images.train_labels is not None or not options.conditional,
+        f"--conditional was given, but {images.name} has no classes: leave it out, or give a folder for each class.",
+    )
     torch.manual_seed(options.seed)
     return MODELS[kind](
         levels=images.levels,
@@ -159,8 +193,9 @@ def _build(options: argparse.Namespace, images: data.Images) -> AutoregressiveMo
 
 
 def _train(options: argparse.Namespace) -> int:
-    images = data.load_images(options.data, options.root, fallback=False)
-    model = _build(options, images)
+    weights = _load_beginning(options)
+    images = _load_data(options, weights)
+    model = _build(options, images, weights)
     augment = functools.partial(data.random_shift, most=options.shift) if options.shift else None
     given = {flag.strip("-").replace("-", "_") for flag in TRAINING} - {"shift"} | {"folder", "resume"}
     keywords = {name: value for name, value in vars(options).items() if name in given}
@@ -171,36 +206,65 @@ def _train(options: argparse.Namespace) -> int:
     if history.interrupted or not history:
         # torchrun takes any other status for a failure, and may start everything again.
         return 130 if here.count == 1 else 0
-    test = scoring.evaluate(model, images.test, images.test_labels)
+    test = scoring.evaluate(model, images.test, images.test_labels) if len(images.test) else None
     if here.rank != 0:
         return 0
     best = Path(options.folder) / "best"
     model.save_pretrained(best)
     card = {
         "data": images.name,
-        "command": shlex.join(["python", "-m", "pixelhelpers", *(word for word in sys.argv[1:] if word != "--resume")]),
+        "command": _command(sys.argv[1:]),
         "recipe": history.recipe,
         "seed": options.seed,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "training_images": len(images.train),
         "epochs": list(history),
-        "test_bits_per_dim": test,
         "wall_clock_seconds": history[-1]["seconds"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
         f"{options.device or hardware.default_device()}, PyTorch {torch.__version__}"
         + (f", {here.count} processes" if here.count > 1 else ""),
     }
+    if options.data not in data.published.NAMES:
+        card["own_data"] = _describe(images)
+    if test is not None:
+        card["test_bits_per_dim"] = test
     if model.begun_with is not None:
         card["begun_with"] = model.begun_with
+    score = f"valid: {min(row['valid'] for row in history):.4f}" if test is None else f"test: {test:.4f}"
     write_atomically(best / "card.json", (json.dumps(card, indent=2) + "\n").encode())
-    print(f"test: {test:.4f} bits/dim; weights and record are in {best}")
+    print(f"{score} bits/dim; weights and record are in {best}")
     return 0
+
+
+def _command(words: list[str]) -> str:
+    """The command for the record, which others may read: of a path of this machine only the last part."""
+    told = []
+    for word in words:
+        option, equals, value = word.rpartition("=")
+        told.append(option + equals + (Path(value).name if Path(value).is_absolute() else value))
+    return shlex.join(["python", "-m", "pixelhelpers", *(word for word in told if word != "--resume")])
+
+
+def _describe(images: data.Images) -> dict:
+    """One's own data for the record: how many images of which shape, their classes, and which files are missing."""
+    return {
+        "images": {part: len(getattr(images, part)) for part in ("train", "valid", "test")},
+        "shape": list(images.train.shape[1:]),
+        "levels": images.levels,
+        "classes": list(images.classes),
+        "unread": images.unread,
+    }
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     model = _load_weights(options.weights).to(hardware.default_device())
-    images = data.load_images(options.data, options.root, fallback=False)
+    images = _load_data(options, model)
     part, labels = getattr(images, options.split), getattr(images, f"{options.split}_labels")
+    require(len(part) > 0, f"{images.name} has no {options.split} images: give another --split.")
+    require(
+        model.classes is None or labels is not None,
+        f"{options.weights} knows {model.classes} classes, and {images.name} none: give a folder for each.",
+    )
     score = scoring.evaluate(model, part, labels)
     if processes.launched().rank == 0:
         print(f"{options.weights} on {len(part)} {options.split} images of {images.name}: {score:.4f} bits/dim")

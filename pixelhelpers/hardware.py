@@ -1,14 +1,15 @@
 """What the machine offers: `default_device`, `present_device` and `chosen_device`; `default_precision` and
-`full_precision`; `memory`, `keep_freed_memory`; and the processes that an `accelerator` finds."""
+`full_precision`; `free_memory` and `keep_freed_memory`; and the processes that an `accelerator` finds."""
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import torch
 
 from .arguments import shown
@@ -118,18 +119,22 @@ def accelerator(device: str, precision: str, compile: bool):
     return Accelerator(cpu=device == "cpu", mixed_precision=precision, dynamo_backend="inductor" if compile else "no")
 
 
-def memory() -> int | None:
-    """Gives the size of the machine's memory in bytes; None where the system does not say.
+def free_memory() -> int:
+    """Gives the bytes of main memory that can still be used, as far as the system tells.
+
+    Where a container has a limit, it is never more than that limit.
 
     Example:
-        >>> there = memory()
-        >>> there is None or there > 2**20
+        >>> free_memory() > 0
         True
     """
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return None
+    free = psutil.virtual_memory().available
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            free = min(free, int(Path(file).read_text()))
+        except (OSError, ValueError):  # no container, or "max"
+            continue
+    return free
 
 
 @contextmanager

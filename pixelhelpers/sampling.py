@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .arguments import integers, real, whole
 from .data.images import value_type
 from .errors import CausalityError, require
-from .hardware import full_precision, memory
+from .hardware import free_memory, full_precision
 from .models.base import AutoregressiveModel, evaluation_mode, structure
 from .models.own import OwnModule, facts_of, model_of_images, sides, unwrapped
 from .processes import Processes, together
@@ -313,11 +313,11 @@ def _at_once(size: tuple[int, int], levels: int) -> int:
 
 
 def _check_memory(count: int, shape: tuple[int, int, int], levels: int) -> None:
-    size, there = count * math.prod(shape) * value_type(levels).itemsize, memory()
+    size, free = count * math.prod(shape) * value_type(levels).itemsize, free_memory()
     require(
-        there is None or size < there,
-        f"count is {count}: so many images of {'×'.join(map(str, shape))} take {size / 1e9:,.0f} GB, and this machine "
-        f"has {(there or 0) / 1e9:,.0f}: draw fewer, in turns, each with a seed of its own.",
+        size < free,
+        f"count is {count}: so many images of {'×'.join(map(str, shape))} take {size / 1e9:,.0f} GB, and "
+        f"{free / 1e9:,.0f} GB of memory are free: draw fewer, in turns, each with a seed of its own.",
     )
 
 

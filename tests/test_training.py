@@ -123,7 +123,7 @@ def test_images_that_do_not_fit_are_refused(images, words, tiny):
     with pytest.raises(ValueError, match=words):
         ph.evaluate(small(), images)
     with pytest.raises(ValueError, match=words):
-        fit(small(), dataclasses.replace(tiny, train=images))
+        fit(small(), ph.Images(images, images, levels=4))
 
 
 def test_labels_are_asked_for(tiny):
@@ -970,9 +970,8 @@ def test_labels_of_another_length_are_refused_before_training(tiny):
     with pytest.raises(ValueError, match="give one per image"):
         ph.evaluate(model, tiny.valid, tiny.valid_labels[:1])
     for name in ("train_labels", "valid_labels"):
-        short = dataclasses.replace(tiny, **{name: torch.zeros(1, dtype=torch.long)})
         with pytest.raises(ValueError, match=name):
-            fit(model, short, epochs=1)
+            fit(model, dataclasses.replace(tiny, **{name: torch.zeros(1, dtype=torch.long)}), epochs=1)
 
 
 def test_without_classes_labels_may_be_missing(tiny):

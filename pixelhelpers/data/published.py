@@ -49,6 +49,7 @@ _CLASSES = {
     "cifar10": tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
     "digits": tuple("0123456789"),
 }
+NAMES = tuple(_CLASSES)
 _TORCHVISION = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "cifar10": "CIFAR10"}
 
 # torchvision has checksums for the .gz files of MNIST and Fashion-MNIST, none for the unpacked ones

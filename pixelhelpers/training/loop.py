@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import shown
-from ..data.images import Images
+from ..data.images import Images, require_images
 from ..errors import require
 from ..files import held
 from ..hardware import accelerator as find_accelerator
@@ -119,7 +119,8 @@ def fit(
     Arguments:
         model: a model of the package, or a module of your own as `as_model` takes it. What it was trained on (size,
             channels, levels, classes) is noted on the module, for `sample` and the probes.
-        images: what `load_images` returns; `.train` and `.valid` are used, never `.test`.
+        images: what `load_images`, `Images.from_folder` or `Images.from_arrays` returns; `.train` and `.valid` are
+            used, never `.test`.
         epochs: passes over the training images, at least 1.
         optimizer: "adam" (AdamW, which is Adam when `weight_decay` is 0), "muon" (for hidden kernels, beside
             Adam for the rest: `training.optimizers.MuonWithAdam`), or a function from the list of the model's
@@ -181,6 +182,7 @@ def fit(
     require(
         folder is None or isinstance(folder, str | Path), f"folder is {shown(folder)}: give a path, or None.", TypeError
     )
+    require_images(images, getattr(model, "classes", None))
     model = model_for(model, images.train, "images.train", classes=len(images.classes or ()))
     model_for(model, images.valid, "images.valid")
     _check_learns(model)
