@@ -18,6 +18,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -403,7 +404,7 @@ def test_whatever_is_given_for_an_option_is_trained_with_and_saved_or_refused_at
         else:
             assert history and json.loads(json.dumps(history)) == history, value
             with safe_open(folder / "last.safetensors", framework="pt") as file:
-                json.loads(file.metadata()["run"], parse_constant=pytest.fail)  # NaN, Infinity: no JSON
+                json.loads(file.metadata()["about"], parse_constant=pytest.fail)  # NaN, Infinity: no JSON
             assert ph.fit(small(), few, **(keywords | {"resume": True})) == history, value
             trained += 1
     assert refused and (trained or option == "optimizer")

@@ -116,21 +116,6 @@ def name_of(function: Callable | None) -> str | None:
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
-def run_folder(folder: str | Path) -> Path:
-    """Takes the name of a run's folder.
-
-    Raises:
-        ValueError: for an empty one, which would be the current directory.
-
-    Example:
-        >>> run_folder("")
-        Traceback (most recent call last):
-        ValueError: folder is '': give the run's folder a name.
-    """
-    require(bool(str(folder).strip()), f"folder is {folder!r}: give the run's folder a name.")
-    return Path(folder)
-
-
 class Run:
     """The state of a training run, and how it is written to and read from a file.
 

@@ -32,7 +32,7 @@ from ..models.own import OwnModule
 from ..processes import Processes, alone, together
 from ..progress import finish, progress_bar
 from ..scoring import check_labels, model_for, total_nats
-from .checkpoint import CHECKPOINT, LARGEST_SEED, Run, Settings, name_of, random_state, run_folder
+from .checkpoint import CHECKPOINT, LARGEST_SEED, Run, Settings, name_of, random_state
 from .history import History
 from .optimizers import OPTIMIZERS, MakesOptimizer, make_optimizer
 
@@ -182,6 +182,7 @@ def fit(
     require(
         folder is None or isinstance(folder, str | Path), f"folder is {shown(folder)}: give a path, or None.", TypeError
     )
+    require(folder is None or bool(str(folder).strip()), f"folder is {folder!r}: give the run's folder a name.")
     require_images(images, getattr(model, "classes", None))
     model = model_for(model, images.train, "images.train", classes=len(images.classes or ()))
     model_for(model, images.valid, "images.valid")
@@ -217,7 +218,7 @@ def fit(
     if augment is not None:
         with torch.random.fork_rng([]):
             _augmented(images.train[:1], augment, model.levels)  # refused before anything is written
-    folder = None if folder is None else run_folder(folder)
+    folder = None if folder is None else Path(folder)
     accelerator = find_accelerator(device, precision, compile)
     processes = together("fit", settings=settings, train=images.train, valid=images.valid)
     require(
