@@ -678,9 +678,9 @@ def test_a_damaged_checkpoint_is_no_dead_end(tiny, tmp_path):
     assert same_weights(again, best)
 
 
-def damaged(content: bytes, chance: random.Random) -> bytes:
-    """A safetensors file, changed somewhere: by accident, or by somebody who knows the format and the checksum."""
-    if (kind := chance.randrange(4)) == 0:
+def damaged(content: bytes, kind: int, chance: random.Random) -> bytes:
+    """A safetensors file, changed somewhere: by accident, by somebody who knows the format, or the checksum, too."""
+    if kind == 0:
         return content[: chance.randrange(len(content))]
     length = 8 + int.from_bytes(content[:8], "little")
     if kind == 1:
@@ -688,7 +688,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
         return content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
     tensors, about = load(content), json.loads(json.loads(content[8:length])["__metadata__"]["about"])
     name = chance.choice(sorted(tensors))
-    if kind == 2:
+    if kind == 3:
         del about["digest"]
         parent, key = chance.choice([(parent, key) for parent, key in places(about) if key != "seconds"])
         parent[key] = chance.choice((None, "x", [], {}, [1], {"x": 1}, -1.5, 10**30, math.nan))
@@ -696,7 +696,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
     tensors[name] = chance.choice((tensors[name][None], tensors[name].bool(), tensors[name].to(torch.complex64)))
     if chance.random() < 0.5:
         del tensors[name]
-    return save(tensors, {"about": json.dumps(about)}) if chance.random() < 0.5 else files.pack_weights(tensors, about)
+    return save(tensors, {"about": json.dumps(about)}) if kind == 2 else files.pack_weights(tensors, about)
 
 
 def places(value):
@@ -706,15 +706,17 @@ def places(value):
         yield from places(value[key])
 
 
+@pytest.mark.filterwarnings("ignore:Casting complex")
 def test_every_damage_of_a_checkpoint_is_one_line_or_does_no_harm(tiny, tmp_path):
+    """Who knows the checksum can say anything that fits; even then nobody meets an error of another's."""
     images = dataclasses.replace(tiny, train=tiny.train[:32], train_labels=None, valid_labels=None)
     whole, chance, refused = small(), random.Random(0), 0
     history = fit(whole, images)
     halted(images, tmp_path, "adam", step=3)
     file = tmp_path / "last.safetensors"
     content = file.read_bytes()
-    for _ in range(120):
-        file.write_bytes(damaged(content, chance))
+    for number in range(150):
+        file.write_bytes(damaged(content, number % 5, chance))
         resumed = small()
         try:
             again = fit(resumed, images, folder=tmp_path, resume=True)
@@ -722,8 +724,9 @@ def test_every_damage_of_a_checkpoint_is_one_line_or_does_no_harm(tiny, tmp_path
             assert file.name in str(error) and "\n" not in str(error) and len(str(error)) < 2000
             refused += 1
         else:
-            assert without_time(again) == without_time(history) and same_weights(whole, resumed)
-    assert 100 < refused
+            same = without_time(again) == without_time(history) and same_weights(whole, resumed)
+            assert same or number % 5 > 2
+    assert 120 < refused
 
 
 def test_a_checkpoint_without_the_optimizers_memory_is_refused(tiny, tmp_path):

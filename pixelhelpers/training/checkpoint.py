@@ -1,4 +1,4 @@
-"""What a training run is: its `Settings` (with the `name_of` an augmentation), and `Run`, its state and its file.
+"""What a training run is: `Settings` (with `name_of` an augmentation), its `run_folder`, and `Run`, state and file.
 
 A checkpoint is one safetensors file, replaced as a whole: weights, their moving average, the best average so far,
 the optimiser's memory and the random state, with settings and everything else as JSON in its header.
