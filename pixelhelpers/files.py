@@ -161,6 +161,7 @@ def pack_weights(weights: dict[str, Tensor], about: dict[str, Any] | None = None
     # Copies: the format refuses tensors that share memory.
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
     about = json.loads(json.dumps(about or {}, default=float))
+    about.pop(DIGEST, None)  # of the file that it was read from
     # One text: the format does not keep the order of several, and equal weights make equal files.
     return save(copies, {ABOUT: json.dumps({**about, DIGEST: _digest(copies, about)})})
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import math
 import warnings
 
@@ -328,6 +329,21 @@ def test_a_saved_model_comes_back_bit_by_bit_in_silence(kind, case, dropout, tmp
     assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
     x, label = images(model), a_label(model)
     assert torch.equal(again.log_prob(x, label), model.eval().log_prob(x, label))
+
+
+@every_model
+@pytest.mark.parametrize(("name", "number"), [("hidden", 12 * 10**5), ("levels", 10**9), ("blocks", 10**9)])
+def test_a_strangers_configuration_is_refused_before_it_costs_memory(kind, name, number, tmp_path):
+    """Built, the network would have terabytes, or never be finished."""
+    model = small(kind)
+    if not type(model).__module__.startswith("pixelhelpers."):
+        pytest.skip("a class of one's own is trusted with its settings")
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"settings": config["settings"] | {name: number}}))
+    with pytest.raises(ValueError, match=r"describes|lacks the weight|more layers than there are weights|levels is 10"):
+        AutoregressiveModel.from_pretrained(tmp_path)
 
 
 # -- training and drawing ---------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What must hold of one model and not of another, of a learner's own module, and of files."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -497,6 +498,148 @@ def test_an_unknown_configuration_is_refused_by_name(folder, changes, words):
     edit(folder / "config.json", **changes)
     with pytest.raises(ValueError, match=words):
         PixelCNN.from_pretrained(folder)
+
+
+STRANGE = [-1, 0, 0.5, 1e30, math.inf, math.nan, 10**30, "8", "x" * 10**6, "\x1b[2J", None, [], [[8]], {"a": 1}, True]
+
+
+@pytest.mark.parametrize("name", ["levels", "image_channels", "image_size", "classes", "hidden", "blocks", "dropout"])
+def test_strange_settings_are_refused_in_one_line(folder, name):
+    """Or they are those that were saved, or mean the same."""
+    config = json.loads((folder / "config.json").read_text())
+    saved = PixelCNN.from_pretrained(folder)
+    for strange in [*STRANGE, functools.reduce(lambda inner, _: [inner], range(900), 8)]:
+        edit(folder / "config.json", settings=config["settings"] | {name: strange})
+        try:
+            loaded = PixelCNN.from_pretrained(folder)
+        except ValueError as error:
+            assert str(error).isprintable() and len(str(error)) < 1000
+        else:
+            assert loaded.settings == saved.settings
+
+
+def test_a_configuration_that_is_too_deep_or_too_long_is_refused(folder):
+    whole = (folder / "config.json").read_text()
+    for content in ("[" * 10**5, whole.replace('"settings": {', '"settings": {"a":' + "[" * 10**5), " " * 10**8):
+        (folder / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=r"config.json is not a model's configuration"):
+            PixelCNN.from_pretrained(folder)
+
+
+def test_a_configuration_of_other_weights_is_refused_by_what_differs(folder, tmp_path):
+    for changes, words in (({"dropout": 0.5}, "dropout is 0.5 there, 0.0 here"), ({"hidden": 16}, "describes")):
+        pixelcnn(**GREY | changes).save_pretrained(tmp_path / "other")
+        shutil.copy(tmp_path / "other" / "config.json", folder)
+        with pytest.raises(ValueError, match=words):
+            PixelCNN.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
+def test_a_save_that_is_cut_short_leaves_a_pair_or_is_found_out(folder, fails_at, monkeypatch):
+    """However far it came: both old, both new, or a mixture that is refused."""
+    calls, other = [], GREY | {"image_size": 9}
+    for name in ("fsync", "replace"):
+        step = getattr(os, name)
+
+        def cut(*arguments, step=step):
+            calls.append(arguments)
+            if len(calls) == fails_at:
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        monkeypatch.setattr(os, name, cut)
+    with pytest.raises(KeyboardInterrupt):
+        pixelcnn(**other).save_pretrained(folder)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    if fails_at == 4:  # between the two new names
+        with pytest.raises(ValueError, match="do not belong together: image_size is"):
+            PixelCNN.from_pretrained(folder)
+    else:
+        assert PixelCNN.from_pretrained(folder).image_size == pixelcnn(**GREY).image_size
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.uint8])
+def test_weights_of_a_type_that_is_no_float_of_usual_width_are_refused_by_name(folder, kind):
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "stem.bias": weights["stem.bias"].to(kind)}, path)
+    with pytest.raises(ValueError, match=rf"weight 'stem.bias' of .* is {kind}, PixelCNN has torch.float32: convert"):
+        PixelCNN.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_width_become_the_models(folder, kind):
+    path = folder / "model.safetensors"
+    weights = {name: value.to(kind) for name, value in load_file(path).items()}
+    save_file(weights, path)
+    loaded = PixelCNN.from_pretrained(folder).state_dict()
+    assert all(torch.equal(loaded[name], value.float()) for name, value in weights.items())
+    save_file({**weights, "stem.bias": torch.full((8,), 1e300, dtype=torch.float64)}, path)  # too wide
+    with pytest.raises(ValueError, match=r"weight 'stem.bias' of .* holds 8 values that are no finite numbers"):
+        PixelCNN.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_spoilt_weights_are_refused_by_name_and_by_the_command_line(folder, number, capsys):
+    from pixelhelpers.__main__ import main
+
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["stem.bias"][2] = number
+    save_file(weights, path)
+    with pytest.raises(ValueError, match=r"weight 'stem.bias' of .* holds 1 values that are no finite numbers"):
+        PixelCNN.from_pretrained(folder)
+    assert main(["evaluate", str(folder), "--data", "digits"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_weights_with_a_changed_bit_are_refused_or_the_same(folder):
+    path, chance = folder / "model.safetensors", random.Random(0)
+    content, weights, refused = path.read_bytes(), load_file(path), 0
+    length = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(200):
+        place = chance.randrange(chance.choice((8, length, len(content))))
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :])
+        try:
+            loaded = PixelCNN.from_pretrained(folder).state_dict()
+        except ValueError as error:
+            assert str(error).isprintable() and len(str(error)) < 1000
+            refused += 1
+        else:
+            assert all(torch.equal(loaded[name], value) for name, value in weights.items())
+    assert refused > 150
+
+
+def test_a_header_that_claims_terabytes_costs_nothing(folder):
+    path = folder / "model.safetensors"
+    size = 4 * 10**12
+    header = json.dumps({"stem.weight": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, size]}}).encode()
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        try:
+            file.truncate(8 + len(header) + size)  # a file with a hole
+        except OSError:
+            pytest.skip("this disk has no files with holes")
+    with pytest.raises(ValueError, match=r"lacks the weight|not a whole safetensors file"):
+        PixelCNN.from_pretrained(folder)
+
+
+class ReadsItsWeights(PixelCNN):
+    """A class of one's own, whose constructor needs the values of its weights."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.largest = float(next(self.parameters()).detach().abs().max())
+
+
+def test_a_class_of_ones_own_may_need_the_values_of_its_weights(tmp_path):
+    with torch.device("meta"), pytest.raises(RuntimeError):
+        ReadsItsWeights(**GREY)
+    model = ReadsItsWeights(**GREY)
+    model.save_pretrained(tmp_path)
+    loaded = ReadsItsWeights.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"class": "PixelCNN"}', ""])

@@ -22,7 +22,8 @@ def data(levels, channels=1, size=(4, 4), classes=(), count=24):
     kind = torch.uint8 if levels <= 256 else torch.int64
     x = torch.randint(levels, (count, channels, size[0], 1)).expand(count, channels, *size).to(kind).contiguous()
     labels = torch.arange(count) % max(1, len(classes))
-    return ph.Images(x, x[:8], x[:8], labels, labels[:8], labels[:8], "stripes", levels, classes)
+    labels = (labels, labels[:8], labels[:8]) if classes else (None, None, None)
+    return ph.Images(x, x[:8], x[:8], *labels, "stripes", levels, classes)
 
 
 def fit(module, images, **keywords):
@@ -257,7 +258,7 @@ class Changed(nn.Module):
 )
 def test_other_answers_than_logits_are_named_before_any_work(change, words):
     x = torch.randint(5, (4, 1, 5, 6), dtype=torch.uint8)
-    images = ph.Images(x, x, x, *[torch.zeros(4, dtype=torch.long)] * 3, "noise", 5, ())
+    images = ph.Images(x, x, name="noise", levels=5)
     for ask in (
         lambda: ph.evaluate(Changed(change, levels=7), x),
         lambda: fit(Changed(change, levels=7), images),

@@ -6,20 +6,24 @@ import inspect
 import json
 import math
 import os
+import random
 import re
+import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
 import textwrap
 from decimal import Decimal
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file, save
 from torch import nn
 
 import pixelhelpers as ph
@@ -546,10 +550,10 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(optimiz
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def halted(tiny, folder, optimizer):
+def halted(tiny, folder, optimizer, step=5):
     """A run that was interrupted after a few steps."""
     model = small()
-    hook = interrupt_at(5, model)
+    hook = interrupt_at(step, model)
     fit(model, tiny, folder=folder, optimizer=optimizer)
     hook.remove()
 
@@ -769,11 +773,78 @@ def test_an_existing_checkpoint_is_neither_overwritten_nor_mixed_up(tiny, tmp_pa
     assert len(fit(small(), tiny, folder=tmp_path, resume=True)) == 2  # nothing left to do
 
 
-def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
+def test_a_damaged_checkpoint_is_no_dead_end(tiny, tmp_path):
     fit(small(), tiny, folder=tmp_path)
     file = tmp_path / "last.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"last\.safetensors is not a whole .*: move it away to train anew, or begin"):
+        fit(small(), tiny, folder=tmp_path, resume=True)
+    best = ph.PixelCNN.from_pretrained(tmp_path / "best")
+    file.rename(tmp_path / "away")
+    again = small()
+    fit(again, tiny, folder=tmp_path)
+    assert same_weights(again, best)
+
+
+def damaged(content: bytes, kind: int, chance: random.Random) -> bytes:
+    """A safetensors file, changed somewhere: by accident, by somebody who knows the format, or the checksum, too."""
+    if kind == 0:
+        return content[: chance.randrange(len(content))]
+    length = 8 + int.from_bytes(content[:8], "little")
+    if kind == 1:
+        place = chance.randrange(chance.choice((8, length, len(content))))
+        return content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
+    tensors, about = load(content), json.loads(json.loads(content[8:length])["__metadata__"]["about"])
+    name = chance.choice(sorted(tensors))
+    if kind == 3:
+        del about["digest"]
+        parent, key = chance.choice([(parent, key) for parent, key in places(about) if key != "seconds"])
+        parent[key] = chance.choice((None, "x", [], {}, [1], {"x": 1}, -1.5, 10**30, math.nan))
+        return files.pack_weights(tensors, about)
+    tensors[name] = chance.choice((tensors[name][None], tensors[name].bool(), tensors[name].to(torch.complex64)))
+    if chance.random() < 0.5:
+        del tensors[name]
+    return save(tensors, {"about": json.dumps(about)}) if kind == 2 else files.pack_weights(tensors, about)
+
+
+def places(value):
+    """Every part of a nest of dicts and lists, as what holds it and its key there."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield value, key
+        yield from places(value[key])
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex")
+def test_every_damage_of_a_checkpoint_is_one_line_or_does_no_harm(tiny, tmp_path):
+    """Who knows the checksum can say anything that fits; even then nobody meets an error of another's."""
+    images = dataclasses.replace(tiny, train=tiny.train[:32], train_labels=None, valid_labels=None)
+    whole, chance, refused = small(), random.Random(0), 0
+    history = fit(whole, images)
+    halted(images, tmp_path, "adam", step=3)
+    file = tmp_path / "last.safetensors"
+    content = file.read_bytes()
+    for number in range(150):
+        file.write_bytes(damaged(content, number % 5, chance))
+        resumed = small()
+        try:
+            again = fit(resumed, images, folder=tmp_path, resume=True)
+        except ValueError as error:
+            assert file.name in str(error) and "\n" not in str(error) and len(str(error)) < 2000
+            refused += 1
+        else:
+            same = without_time(again) == without_time(history) and same_weights(whole, resumed)
+            assert same or number % 5 > 2
+    assert 120 < refused
+
+
+def test_a_checkpoint_without_the_optimizers_memory_is_refused(tiny, tmp_path):
+    halted(tiny, tmp_path, "adam")
+    file = tmp_path / "last.safetensors"
+    tensors, about = files.read_weights(file), files.read_header(file).about
+    kept = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
+    assert len(kept) < len(tensors)
+    files.write_weights(file, kept, about)
+    with pytest.raises(ValueError, match="parts are missing"):
         fit(small(), tiny, folder=tmp_path, resume=True)
 
 
@@ -847,7 +918,7 @@ def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
     assert picture.read_bytes()[1:4] == b"PNG"
 
 
-def test_training_goes_on_from_weights_with_a_new_schedule_and_a_record_of_both(tmp_path):
+def test_training_goes_on_from_weights_with_a_new_schedule_and_a_record_of_both(tmp_path, capsys, monkeypatch):
     words = ["--data", "digits", "--epochs", 1, "--batch-size", 1000, "--device", "cpu"]
     first, second = tmp_path / "first", tmp_path / "second"
     assert command("train", "--hidden", 8, "--blocks", 1, *words, "--folder", first) == 0
@@ -856,6 +927,15 @@ def test_training_goes_on_from_weights_with_a_new_schedule_and_a_record_of_both(
     cards = [json.loads((folder / "best" / "card.json").read_text()) for folder in (first, second)]
     assert cards[1]["begun_with"] == {"weights": str(first / "best"), "card": cards[0]}
     assert math.isclose(cards[1]["epochs"][0]["valid"], cards[0]["epochs"][0]["valid"], abs_tol=1e-4)
+    # Resumed, it is still the run that it was.
+    resumed = ["train", *still[:-2], *words, "--folder", second, "--resume"]
+    assert command(*resumed, "--dropout", 0.1, "--from", second / "best") == 1
+    assert "began with" in capsys.readouterr().err
+    monkeypatch.setattr(ph.scoring, "evaluate", lambda *_: 1.0)
+    for more in (["--from", first / "best"], ["--hidden", 8, "--blocks", 1]):
+        (second / "best" / "card.json").unlink()
+        assert command(*resumed, "--dropout", 0.1, *more) == 0
+        assert json.loads((second / "best" / "card.json").read_text())["begun_with"] == cards[1]["begun_with"]
     settings = ph.PixelCNN.from_pretrained(second / "best").settings
     assert settings["hidden"] == 8 and settings["dropout"] == 0.1
 
@@ -999,10 +1079,71 @@ def test_weights_that_two_layers_share_can_be_saved(tiny, tmp_path):
     assert (tmp_path / "best" / "model.safetensors").exists()
 
 
-def test_what_a_kill_left_of_a_checkpoint_is_removed(tiny, tmp_path):
-    (tmp_path / "last.safetensors.123.part").write_bytes(b"half")
+def test_what_killed_runs_left_is_removed_and_nothing_else(tiny, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    dead, alive = process.pid, os.getpid()
+    left = [f"last.safetensors.{dead}.part", f"best/model.safetensors.{dead}.7.part", f"best/config.json.{dead}.part"]
+    others = [
+        f"last.safetensors.{alive}.1.part",
+        "last.safetensors.part",
+        "last.safetensors.old.part",
+        f"video.mp4.{dead}.part",
+        f"best/notes.{dead}.part",
+        f"my last.safetensors.{dead}.part",
+    ]
+    (tmp_path / "best").mkdir()
+    (tmp_path / "unpacked.part").mkdir()
+    (tmp_path / f"last.safetensors.{dead}.2.part").mkdir()
+    for name in (*left, *others):
+        (tmp_path / name).write_bytes(b"half")
     fit(small(), tiny, epochs=1, folder=tmp_path)
-    assert not list(tmp_path.rglob("*.part"))
+    assert not [name for name in left if (tmp_path / name).exists()]
+    assert all((tmp_path / name).read_bytes() == b"half" for name in others)
+    assert (tmp_path / "unpacked.part").is_dir() and (tmp_path / f"last.safetensors.{dead}.2.part").is_dir()
+
+
+def test_a_run_folder_belongs_to_one_run(tiny, tmp_path):
+    refused = []
+
+    def another(model, history):
+        for resume in (False, True):
+            before = (tmp_path / "run" / "last.safetensors").read_bytes()
+            with pytest.raises(BlockingIOError, match="belongs to a run that is going on"):
+                fit(small(), tiny, folder=tmp_path / "run", resume=resume)
+            refused.append(before == (tmp_path / "run" / "last.safetensors").read_bytes())
+        fit(small(), tiny, epochs=1, folder=tmp_path / f"another {len(history)}")
+
+    history = fit(small(), tiny, folder=tmp_path / "run", on_epoch=another)
+    assert refused == [True] * 4
+    assert fit(small(), tiny, folder=tmp_path / "run", resume=True) == history  # it is free again
+
+
+@pytest.mark.parametrize("name", ["", "a file", "a file/run", "full", "taken"])
+def test_a_folder_that_cannot_hold_a_run_is_refused_before_training(name, tiny, tmp_path, monkeypatch):
+    (tmp_path / "a file").write_bytes(b"")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "best").write_bytes(b"")
+    if name == "full":
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    monkeypatch.chdir(tmp_path)
+    model = small()
+    model.register_forward_pre_hook(lambda module, inputs: pytest.fail("training began"))
+    words = {"": "folder is ''", "full": "full has room for 0 MB", "taken": "best is no folder"}
+    with pytest.raises((ValueError, OSError), match=words.get(name, f"{name} cannot be written to")) as error:
+        fit(model, tiny, folder=name)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_the_folder_is_synced_when_a_file_has_its_name(tmp_path, monkeypatch):
+    if os.name != "posix":
+        pytest.skip("this system cannot")
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append(stat.S_ISDIR(os.fstat(file).st_mode)), fsync(file))[1])
+    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("replace"), replace(*names))[1])
+    files.write_together({tmp_path / "one": b"1", tmp_path / "two": b"2"})
+    assert calls == [False, False, "replace", "replace", True]
 
 
 def test_an_interrupted_run_is_not_recorded_as_finished(tmp_path, monkeypatch):

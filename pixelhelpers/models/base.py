@@ -448,10 +448,10 @@ def _differences(config: dict[str, Any], other: Any) -> str:
         else {"all": each}
         for each in (config, other)
     )
+    differing = [name for name in one | two if one.get(name) != two.get(name)]
     return ", ".join(
         f"{brief(name)} is {reprlib.repr(one.get(name))} there, {reprlib.repr(two.get(name))} here"
-        for name in list(one | two)[:9]
-        if one.get(name) != two.get(name)
+        for name in differing[:3]
     )
 
 

@@ -201,6 +201,8 @@ class Run:
         """Makes room for the files of a run: removes what killed runs left, and refuses a disk that is full."""
         for name in (CHECKPOINT, f"best/{CONFIG}", f"best/{WEIGHTS}"):
             sweep(folder / name)
+        best = folder / "best"
+        require(best.is_dir() or not best.exists(), f"{best} is no folder: move it away.", FileExistsError)
         weights = sum(value.nbytes for value in self.model.state_dict().values())
         needed = 10 * weights  # two checkpoints, the old one and its successor: weights, their averages, two moments
         free = shutil.disk_usage(folder).free
@@ -325,7 +327,9 @@ class _Other(ValueError):
 def _way_out(path: Path) -> str:
     """What to do with a damaged checkpoint."""
     best = path.parent / "best"
-    begin = f", or begin another run with the best weights so far, {best} (--from)" if best.is_dir() else ""
+    begin = (
+        f", or begin another run with the best weights so far, {best} (--from)" if (best / WEIGHTS).is_file() else ""
+    )
     return f"move it away to train anew{begin}."
 
 
