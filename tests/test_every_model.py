@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -253,6 +254,27 @@ def test_images_of_another_shape_are_refused(kind, shape):
 def test_bad_settings_are_refused_by_name(kind, setting, words):
     with pytest.raises(ValueError, match=words):
         small(kind, **setting)
+
+
+@every_model
+def test_whatever_is_given_for_a_number_is_built_with_and_saved_or_refused_by_name(kind, tmp_path):
+    for name, usual in {"levels": 5, "image_size": 8, "hidden": 12, "blocks": 2, "classes": 3, "dropout": 0.5}.items():
+        odd = [True, np.bool_(True), "3", b"3", 2.5, 1e400, math.nan, 1j, -3, (), [3], {}, np.array([3]), object()]
+        for value in [*odd, None] if name not in ("classes", "image_size") else odd:
+            with pytest.raises((ValueError, TypeError)) as refused:
+                small(kind, **{name: value})
+            words = str(refused.value)
+            assert name in words and "\n" not in words and " is " in words, (value, words)
+        for value in (
+            np.array(usual),
+            np.float32(usual) if name == "dropout" else np.int16(usual),
+            torch.tensor(usual),
+        ):
+            model, expected = small(kind, **{name: value}), small(kind, **{name: usual})
+            assert model.settings == expected.settings and type(model.settings[name]) is type(usual)
+            assert all(map(torch.equal, model.parameters(), expected.parameters()))
+    model.save_pretrained(tmp_path)
+    assert type(model).from_pretrained(tmp_path).settings == model.settings
 
 
 # -- labels -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -79,19 +79,33 @@ class Stepper:
         raise NotImplementedError
 
 
+def _taken(parameter: inspect.Parameter, value: Any) -> Any:
+    """A number of any library as Python's own, which a file can hold; refused where the annotation wants one."""
+    if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # for the base class, which asks again
+        return {name: _plain(part) for name, part in value.items()}
+    wanted = get_args(parameter.annotation) or (parameter.annotation,)
+    for kind, take in ((int, whole), (float, real)):
+        if set(wanted) <= {kind, type(None)} and parameter.kind not in MANY:
+            return None if value is None and type(None) in wanted else take(parameter.name, value)
+    return _plain(value)
+
+
 def _plain(value: Any) -> Any:
-    """A number of NumPy or of a tensor as Python's own, which a file can hold; anything else as it is."""
     return value.item() if getattr(value, "ndim", 1) == 0 else value
 
 
 class _Recorded(ABCMeta):
-    """Notes of every model what its constructor was given, and of which parts it was built."""
+    """Notes of every model what its constructor was given, and of which parts it was built.
+
+    Numbers are taken from any library, by the constructor's annotations; what is none is refused.
+    """
 
     def __call__(cls, *given: Any, **named: Any):
-        given, named = tuple(map(_plain, given)), {name: _plain(value) for name, value in named.items()}
-        model = super().__call__(*given, **named)
         signature = inspect.signature(cls.__init__)
-        call = signature.bind(model, *given, **named)
+        call = signature.bind(cls, *given, **named)
+        for name, value in call.arguments.items():
+            call.arguments[name] = _taken(signature.parameters[name], value)
+        model = super().__call__(*call.args[1:], **call.kwargs)
         call.apply_defaults()
         kind = {name: parameter.kind for name, parameter in signature.parameters.items()}
         # What a file cannot hold, such as a module or a function, is a part and no setting.

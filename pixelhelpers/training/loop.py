@@ -13,6 +13,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
@@ -318,6 +319,7 @@ def _gradients_to_wait_for(model: AutoregressiveModel, images: Images, processes
 
     if processes.count == 1:
         return None
+    warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)  # of 1x1 kernels: no error, it says
     trial = copy.deepcopy(model).train()
     x = images.train[:1].to(next(model.parameters()).device)
     trial.log_prob(x, None if model.classes is None else images.train_labels[:1]).sum().backward()
