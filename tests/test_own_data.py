@@ -272,7 +272,7 @@ def test_damaged_files_are_named_counted_and_left_out(tmp_path, capsys):
     assert {"bomb.png", "large.png", "floats\n.tif"} <= unread and "pixels" in images.unread["bomb.png"]
     assert len(images.train) + len(images.valid) == 43 - len(unread)
     assert len(set(everything(images)) - set(whole)) <= 5
-    assert line.startswith(f"{len(unread)} of 43 files in {tmp_path} cannot be read and are left out: ")
+    assert line.startswith(f"{len(unread)} of 43 files in {tmp_path.name} cannot be read and are left out: ")
     assert line.count("\n") == 1 and f"{len(unread) - 5} more, in images.unread" in line
     assert f"{len(unread)} files unread" in repr(images)
     assert not [why for why in images.unread.values() if str(tmp_path) in why or "0x" in why or not why]

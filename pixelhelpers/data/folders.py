@@ -247,7 +247,7 @@ def _tell_unread(unread: dict[str, str], count: int, folder: Path) -> None:
     if unread:
         some = ", ".join(f"{name!r} ({why})" for name, why in list(unread.items())[:5])
         more = f" and {len(unread) - 5:,} more, in images.unread" if len(unread) > 5 else ""
-        told = f"{len(unread):,} of {count:,} files in {folder} cannot be read"
+        told = f"{len(unread):,} of {count:,} files in {folder.resolve().name} cannot be read"
         require(len(unread) < count, f"{told}: {some}{more}. Give a folder with whole pictures.", DataError)
         print(f"{told} and are left out: {some}{more}.")
 
