@@ -300,7 +300,7 @@ def test_sizes_that_do_not_fit_are_refused_with_those_that_would(tmp_path):
     model = MultiscalePixelCNN(hidden=4, blocks=1)
     x = torch.zeros(2, 1, 28, 30, dtype=torch.uint8)
     digits = ph.load_images("digits")
-    odd = dataclasses.replace(digits, train=digits.train[..., :-1], valid=digits.valid[..., :-1])
+    odd = dataclasses.replace(digits, **{part: getattr(digits, part)[..., :-1] for part in ("train", "valid", "test")})
     for use in (
         lambda: model(x),
         lambda: model.log_prob(x),
