@@ -1,4 +1,4 @@
-"""Typical answers to the exercises of notebook 11: each wrong one is named for what it is."""
+"""Typical answers to the exercises of notebook 12: each wrong one is named for what it is."""
 
 import pytest
 import torch

@@ -1,12 +1,11 @@
-"""Typical answers to the exercises of notebook 10: each wrong one is named for what it is."""
-
-import math
+"""Typical answers to the exercises of notebook 11: each wrong one is named for what it is."""
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torch import nn
 
-from pixelhelpers.exercises import check_level_of, check_logistic_log_prob, check_moved_means
+from pixelhelpers import MaskedConv2d, layers, receptive_field
+from pixelhelpers.exercises import check_heard, check_moved_means
 
 
 def verdict(capsys, check, answer) -> str:
@@ -14,177 +13,105 @@ def verdict(capsys, check, answer) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("check", [check_level_of, check_logistic_log_prob, check_moved_means])
+@pytest.mark.parametrize("check", [check_heard, check_moved_means])
 @pytest.mark.parametrize("stub", [None, ..., lambda *arguments: None, lambda *arguments, **more: ...])
 def test_unsolved_stub_gets_a_friendly_line(capsys, check, stub):
     assert verdict(capsys, check, stub).startswith("✎ Not solved yet")
 
 
-# From a uniform number to a level
+# What comes through the smaller sizes
 
 
-def drawn(x=lambda u, mean, scale: mean + scale * u.logit(), to_level=None):
-    """A level from the real number that `x` gives; by default the nearest."""
+def newer_than(number):
+    """Heard is what comes before a pixel of this number in raster order."""
 
-    def nearest(x, levels):
-        return ((x + 1) * (levels - 1) / 2).round().clamp(0, levels - 1)
-
-    def answer(u, mean, log_scale, levels):
-        return (to_level or nearest)(x(u, mean, log_scale.exp()), levels).long()
+    def answer(row, column, shape, halvings):
+        return torch.arange(shape[0] * shape[1]).view(shape) < number(row, column, shape[1], 2**halvings)
 
     return answer
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        drawn(),
-        drawn(lambda u, mean, scale: mean + scale * (u.log() - torch.log1p(-u))),
-        drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2 + 0.5).floor().clamp(0, n - 1)),
-        drawn(to_level=lambda x, n: ((x.clamp(-1, 1) + 1) * (n - 1) / 2).round()),
-    ],
-)
-def test_level_of_accepts_what_is_right(capsys, answer):
-    assert verdict(capsys, check_level_of, answer).startswith("✓")
+solution = newer_than(lambda row, column, width, side: row // side * side * width + column // side * side)
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (lambda u, mean, log_scale, levels: mean + log_scale.exp() * u.logit(), "the real numbers x themselves"),
-        (lambda u, m, s, n: ((m + s.exp() * u.logit() + 1) * (n - 1) / 2).clamp(0, n - 1), "places between"),
-        (lambda u, m, s, n: drawn()(u, m, s, n).double(), "end with .long()"),
-        (drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2).round()), "own the tails, so clamp"),
-        (drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2).clamp(0, n - 1)), "cut off instead of rounding"),
-        (drawn(to_level=lambda x, n: ((x + 1) / 2 * n).floor().clamp(0, n - 1)), "equal bins"),
-        (drawn(to_level=lambda x, n: ((x + 1) / 2 * n).round().clamp(0, n - 1)), "steps from -1 to 1"),
-        (drawn(to_level=lambda x, n: ((x.clamp(-1, 1) + 1) * 127.5).round()), "count up to 255"),
-        (drawn(lambda u, mean, scale: mean + scale.log() * u.logit()), "as if it were the scale"),
-        (drawn(lambda u, mean, scale: mean - scale * u.logit()), "fall as u rises"),
-        (drawn(lambda u, mean, scale: mean + scale * u.sigmoid()), "The sigmoid is the CDF"),
-        (drawn(lambda u, mean, scale: mean + scale * math.sqrt(2) * torch.erfinv(2 * u - 1)), "normal distribution"),
-        (drawn(lambda u, mean, scale: mean + u.logit() / scale), "divide by the scale"),
-        (drawn(lambda u, mean, scale: scale * u.logit()), "mean does not act"),
-        (drawn(lambda u, mean, scale: mean + 2 * scale * u.logit()), "which level is nearest"),
-        (lambda u, m, s, n: drawn()(u, m, s, n)[:, None], "one level for each number"),
-        (lambda u, m, s, n: u + "1", "raised TypeError"),
-    ],
-)
-def test_level_of_names_the_mistake(capsys, answer, words):
-    assert words in verdict(capsys, check_level_of, answer)
+def by_square(rule):
+    """From a rule for a pixel's row and column and those of the square's first pixel to a mask."""
 
-
-# A log-probability that survives
-
-
-def edges(level, mean, log_scale, reach=1.0):
-    place = 2 * level / 255 - 1
-    return ((place + side * reach / 255 - mean) * (-log_scale).exp() for side in (-1, 1))
-
-
-def product(level, mean, log_scale, width=None, reach=1.0):
-    left, right = edges(level, mean, log_scale, reach)
-    width = torch.log(-torch.expm1(left - right)) if width is None else width(right - left)
-    lowest, highest = level == 0, level == 255
-    inner = F.logsigmoid(right).masked_fill(highest, 0) + F.logsigmoid(-left).masked_fill(lowest, 0)
-    return inner + width.masked_fill(lowest | highest, 0)
-
-
-def difference(level, mean, log_scale, end=torch.log):
-    left, right = edges(level, mean, log_scale)
-    above = right.sigmoid().masked_fill(level == 255, 1)
-    return end(above - left.sigmoid().masked_fill(level == 0, 0))
-
-
-def infinite(level, mean, log_scale, chosen=False):
-    place = 2 * level / 255 - 1
-    left = (place - 1 / 255).masked_fill(level == 0, -math.inf)
-    right = (place + 1 / 255).masked_fill(level == 255, math.inf)
-    left, right = ((edge - mean) * (-log_scale).exp() for edge in (left, right))
-    inner = F.logsigmoid(right) + F.logsigmoid(-left) + torch.log(-torch.expm1(left - right))
-    return torch.where(level == 0, F.logsigmoid(right), inner) if chosen else inner
-
-
-def density(level, mean, log_scale):
-    z = (2 * level / 255 - 1 - mean) * (-log_scale).exp()
-    return F.logsigmoid(z) + F.logsigmoid(-z) - log_scale
-
-
-def solution(level, mean, log_scale):
-    sharpness = (-log_scale).exp()
-    return product(level, mean, log_scale, lambda _: torch.log(-torch.expm1(-2 / 255 * sharpness)))
-
-
-def fallback(level, mean, log_scale):
-    """The authors' code: where the difference of sigmoids is tiny, density times width."""
-    mass = difference(level, mean, log_scale, end=lambda mass: mass)
-    middle = density(level, mean, log_scale) + math.log(2 / 255)
-    inner = torch.where(mass > 1e-5, mass.clamp(min=1e-12).log(), middle)
-    left, right = edges(level, mean, log_scale)
-    return torch.where(level == 0, F.logsigmoid(right), torch.where(level == 255, F.logsigmoid(-left), inner))
-
-
-@pytest.mark.parametrize("answer", [product, solution])
-def test_logistic_log_prob_accepts_what_is_right(capsys, answer):
-    assert verdict(capsys, check_logistic_log_prob, answer).startswith("✓")
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (difference, "you return -inf"),
-        (lambda *given: difference(*given, end=lambda mass: mass.clamp(min=1e-12).log()), "a floor"),
-        (lambda *given: difference(*given, end=lambda mass: (mass + 1e-12).log()), "a floor"),
-        (lambda *given: product(*given, width=lambda d: torch.log(1 - (-d).exp())), "torch.expm1"),
-        (fallback, "as the authors' code does"),
-        (lambda level, mean, log_scale: product(level, mean, log_scale.clamp(max=7)), "has an upper limit"),
-        (infinite, "gradient for log_scale is nan"),
-        (lambda *given: infinite(*given, chosen=True), "gradient for log_scale is nan"),
-        (lambda *given: product(*given).detach(), "no gradient comes back"),
-        (density, "density at the middle"),
-        (lambda *given: density(*given) + math.log(2 / 255), "Density times width"),
-        (lambda *given: product(*given).exp(), "return their logarithms"),
-        (lambda *given: -product(*given), "leave the sign"),
-        (lambda *given: product(*given) / math.log(2), "These are bits"),
-        (lambda *given: product(*given, reach=2.0), "twice too wide"),
-        (lambda level, mean, log_scale: product(level, mean, log_scale.exp()), "exponentiated twice"),
-        (lambda level, mean, log_scale: product(level, mean, -log_scale), "upside down"),
-        (lambda level, mean, log_scale: difference(level, mean, log_scale).log(), "NaN even near"),
-        (lambda *given: product(*given) - 1, "has log-probability"),
-        (lambda *given: product(*given).sum(), "one log-probability for each level"),
-        (lambda level, *given: product(level.clamp(1, 254), *given), "only their own bin"),
-        (lambda level, mean, log_scale: level.no_such, "raised AttributeError"),
-    ],
-)
-def test_logistic_log_prob_names_the_mistake(capsys, answer, words):
-    assert words in verdict(capsys, check_logistic_log_prob, answer)
-
-
-def outer(lowest, highest):
-    """Right inside; at the two ends what the two functions of (left, right) say."""
-
-    def answer(level, mean, log_scale):
-        left, right = edges(level, mean, log_scale)
-        inside = product(level, mean, log_scale)
-        return torch.where(level == 0, lowest(left, right), torch.where(level == 255, highest(left, right), inside))
+    def answer(row, column, shape, halvings):
+        side = 2**halvings
+        rows, columns = torch.arange(shape[0])[:, None], torch.arange(shape[1])
+        return rule(rows, columns, row // side * side, column // side * side).expand(shape)
 
     return answer
 
 
-def own_bin(left, right):
-    return F.logsigmoid(right) + F.logsigmoid(-left) + torch.log(-torch.expm1(left - right))
+class Through(nn.Module):
+    """Features of earlier pixels, made smaller some times and larger again, by no other way."""
+
+    def __init__(self, halvings):
+        super().__init__()
+        self.first = MaskedConv2d("A", 1, 4, 5)
+        self.shrink = nn.ModuleList(layers.DownRightShiftedConv2d(4, 4, (2, 2), stride=2) for _ in range(halvings))
+        self.grow = nn.ModuleList(layers.DownRightShiftedConvTranspose2d(4, 4) for _ in range(halvings))
+
+    def forward(self, x):
+        h = self.first(x)
+        shapes = []
+        for shrink in self.shrink:
+            shapes.append(h.shape[-2:])
+            h = shrink(h)
+        for grow in self.grow:
+            h = grow(h, shapes.pop())
+        return h
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2])
+def test_heard_is_what_comes_through_a_network(halvings):
+    """No network hears more; what it hears reaches up to the newest pixel that it may."""
+    torch.manual_seed(0)
+    network, shape = Through(halvings), (10, 11)
+    for at in ((4, 4), (5, 7), (9, 10), (7, 5)):
+        seen = receptive_field(network, at, (1, *shape))
+        may = solution(*at, shape, halvings)
+        assert seen.any() and not (seen & ~may).any()
+        assert seen.flatten().nonzero().max() == may.flatten().nonzero().max()
+
+
+@pytest.mark.parametrize("answer", [solution, by_square(lambda r, c, top, left: (r < top) | ((r == top) & (c < left)))])
+def test_heard_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_heard, answer).startswith("✓")
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (outer(own_bin, own_bin), "only their own bin"),
-        (outer(lambda left, right: F.logsigmoid(-right), lambda left, right: F.logsigmoid(left)), "other's tail"),
-        (outer(lambda left, right: right, lambda left, right: left), "levels 0 and 255 have log-probability"),
+        (newer_than(lambda row, column, width, side: row * width + column), "every earlier pixel"),
+        (by_square(lambda r, c, top, left: (r < top) | ((r == top) & (c <= left))), "must not be told of itself"),
+        (lambda *given: ~solution(*given), "*not* heard"),
+        (by_square(lambda r, c, top, left: r < top), "left of the square is missing"),
+        (by_square(lambda r, c, top, left: (r < top) & (c < left)), "the whole width"),
+        (by_square(lambda r, c, top, left: (r <= top) & (c < left)), "the whole width"),
+        (by_square(lambda r, c, top, left: (r <= top) & (c <= left) & ((r < top) | (c < left))), "the whole width"),
+        (newer_than(lambda row, column, width, side: row // side * side * width + column), "the column is not"),
+        (newer_than(lambda row, column, width, side: row * width + column // side * side), "the row is not"),
+        (lambda row, column, shape, halvings: solution(row, column, shape, 1), "doubles their side"),
+        (
+            lambda row, column, shape, n: newer_than(
+                lambda row, column, width, side: row // (2 * n) * 2 * n * width + column // (2 * n) * 2 * n
+            )(row, column, shape, n),
+            "a side of 6",
+        ),
+        (newer_than(lambda row, column, width, side: row // side * width + column // side), "in the small image"),
+        (by_square(lambda r, c, top, left: (r < top + 4) & ((r < top) | (c < left + 4))), "not drawn before it"),
+        (by_square(lambda r, c, top, left: r <= top), "It is earlier, but not earlier than"),
+        (by_square(lambda r, c, top, left: r < 0), "so it may be"),
+        (lambda *given: solution(*given).int(), "return bool"),
+        (lambda *given: solution(*given).flatten(), "a mask, True for"),
+        (lambda row, column, shape, halvings: row + "1", "raised TypeError"),
     ],
 )
-def test_logistic_log_prob_looks_at_the_outer_levels(capsys, answer, words):
-    assert words in verdict(capsys, check_logistic_log_prob, answer)
+def test_heard_names_the_mistake(capsys, answer, words):
+    assert words in verdict(capsys, check_heard, answer)
 
 
 # Means that move

@@ -183,6 +183,14 @@ def test_readme_lists_every_notebook_with_badges_that_lead_to_it():
     assert sorted(set(binder)) == existing and sorted(set(colab)) == existing
 
 
+def test_readme_shows_the_times_that_are_estimated():
+    from tools.reading_time import shown
+
+    rows = re.findall(r"\]\(notebooks/([\w.-]+\.ipynb)\) \| .* \| (\d+) min(?: \+ (\d+))? \|", read("README.md"))
+    said = {name: (int(minutes), int(optional or 0)) for name, minutes, optional in rows}
+    assert said == {path.name: shown(path) for path in NOTEBOOKS}
+
+
 @pytest.mark.parametrize("file", [path.name for path in sorted(ROOT.glob("*.md"))])
 def test_relative_links_lead_somewhere(file):
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", read(file))
@@ -340,6 +348,31 @@ def test_text_shows_sources_and_outputs_but_no_picture_data(notebook_tool):
     text = tool("text", path).stdout
     assert all(part in text for part in ("Prose.", "print(6 * 7)", "<Figure>", "42", "image/png"))
     assert "iVBORw0KGgo" not in text and len(text) < 400
+
+
+def test_time_counts_words_cells_and_exercises_and_optional_sections_apart():
+    from tools.reading_time import minutes, parts
+
+    def markdown(text):
+        return {"cell_type": "markdown", "source": text.splitlines(keepends=True)}
+
+    def code(text):
+        return {"cell_type": "code", "source": text}
+
+    words = "word " * 300  # two minutes
+    badge = "[![Binder](https://a.b/c.svg)](https://d.e/f)"
+    everybody = [
+        markdown(f"# Title\n\n{badge}\n{words}"),
+        code("print(1)"),
+        markdown(f"### Exercise\n<details>{words}</details>\n{words}"),
+        code("ph.exercises.check_it(it)"),
+        markdown("## The end\n" + words),
+    ]
+    assert 15 <= minutes(everybody) < 15.1  # 3 times 2 for words, 1 for a cell, 8 for an exercise
+    optional = [markdown(f"## 7. Optional: more\n{words}"), code("print(2)"), markdown(f"### Part\n{words}"), code("")]
+    whole = everybody[:2] + optional + [markdown(f"{words}\n## Section\n")] + everybody[2:]
+    apart = [minutes(part) for part in parts(whole)]
+    assert 15 <= apart[0] < 15.1 and 8 <= apart[1] < 8.1  # words before a heading belong to the section above it
 
 
 # Continuous integration

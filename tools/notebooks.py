@@ -1,8 +1,9 @@
-"""Run the notebooks, store their outputs, show them as text.
+"""Run the notebooks, store their outputs, show them as text, estimate a reader's time.
 
 python tools/notebooks.py refresh [03 ...]   run and store the outputs: all, or those that start so
 python tools/notebooks.py execute [03 ...]   run and store nothing
 python tools/notebooks.py text FILE          print a notebook as text, for git (see `make diff`)
+python tools/notebooks.py time               print how long each takes a reader, estimated
 """
 
 import hashlib
@@ -114,5 +115,9 @@ if __name__ == "__main__":
         case ["text", path]:
             sys.stdout.reconfigure(encoding="utf-8")
             sys.stdout.write(as_text(json.loads(Path(path).read_text(encoding="utf-8"))))
+        case ["time"]:
+            from reading_time import table
+
+            print(table(sorted(FOLDER.glob("*.ipynb"))))
         case _:
             sys.exit(__doc__)

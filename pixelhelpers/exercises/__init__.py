@@ -5,12 +5,14 @@ notebook. An answer that is still empty (it returns None or `...`) gets a friend
 """
 
 from .fast_sampling import check_iterate, check_turns_needed
+from .five_models import check_difference, check_unbeaten
 from .gated_pixelcnn import check_posterior, check_rows_above
 from .masked_convolution import check_centre_tap, check_leaking_masks, check_masked_convolution
 from .masked_self_attention import check_allowed_places, check_attention_step, check_stored_bytes
+from .mixture_of_logistics import check_level_of, check_logistic_log_prob
 from .overfitting import check_diagnosis, check_early_stopping, check_shifted_distance
 from .parallel_generation import check_price, check_ranks
-from .plusplus import check_level_of, check_logistic_log_prob, check_moved_means
+from .plusplus import check_heard, check_moved_means
 from .residual_blocks import check_blocks_needed, check_residual_block
 from .sampling import check_completion, check_temperature, check_top_p
 from .shifted_convolution import check_starting_bound, check_without_mask
@@ -29,7 +31,9 @@ __all__ = [
     "check_centre_tap",
     "check_completion",
     "check_diagnosis",
+    "check_difference",
     "check_early_stopping",
+    "check_heard",
     "check_holes",
     "check_iterate",
     "check_leaking_masks",
@@ -50,6 +54,7 @@ __all__ = [
     "check_to_levels",
     "check_top_p",
     "check_turns_needed",
+    "check_unbeaten",
     "check_without_mask",
     "exercise",
 ]

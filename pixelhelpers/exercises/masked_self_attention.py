@@ -1,4 +1,4 @@
-"""Checks of notebook 12: which places a query may see, one step with a cache, what a layer stores."""
+"""Checks of notebook 13: which places a query may see, one step with a cache, what a layer stores."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checks of notebook 11: the order of a multiscale model, the price of independence."""
+"""Checks of notebook 12: the order of a multiscale model, the price of independence."""
 
 import itertools
 import math

@@ -2,9 +2,12 @@
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 HERE = str(Path(__file__).parents[1])
 
@@ -38,6 +41,46 @@ def ask(answer: Callable, *arguments: Any) -> Any:
     if result is None or result is ...:
         raise Unsolved
     return result
+
+
+def of_shape(result: Any, shape: tuple[int, ...], what: str) -> Tensor:
+    """Gives a result that is a tensor of this shape, without its gradient.
+
+    Arguments:
+        result: what a learner's function returned.
+        shape: of the right answer.
+        what: what the tensor holds, in words.
+
+    Raises:
+        Mistake: when it is something else.
+
+    Example:
+        >>> of_shape(torch.zeros(2), (2,), "one level for each number")
+        tensor([0., 0.])
+    """
+    if not isinstance(result, Tensor) or result.shape != shape:
+        kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise Mistake(f"You return {kind}: return {what}, {tuple(shape)}.")
+    return result.detach()
+
+
+def name_mistake(result: Tensor, suspects: Iterable[tuple[Tensor, str]], **tolerance: float) -> None:
+    """Looks for the mistake that leads to this result.
+
+    Arguments:
+        result: what a learner's function returned.
+        suspects: the results of known mistakes, each with what to say of it.
+        tolerance: rtol and atol, as for `torch.allclose`.
+
+    Raises:
+        Mistake: when the result is one of theirs.
+
+    Example:
+        >>> name_mistake(torch.ones(2), [(torch.zeros(2), "These are zeros.")])
+    """
+    for wrong, words in suspects:
+        if torch.allclose(result, wrong.to(result), equal_nan=True, **tolerance):
+            raise Mistake(words)
 
 
 def exercise(check: Callable[[Any], str]) -> Callable[[Any], None]:

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from tools.notebooks import source_hash
+from tools.reading_time import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -112,6 +113,16 @@ def test_says_what_it_teaches_how_long_it_takes_and_what_it_needs(notebook):
     opening = notebook.prose[:3000].lower()
     for words in ("will be able to", "time", "needs"):
         assert words in opening, f"{words!r} is missing from the opening"
+
+
+def test_says_the_time_that_is_estimated_and_takes_75_minutes_at_most(notebook):
+    opening = notebook.nodes.cells[0].source
+    said = re.search(r"\*\*Time\*\* \(estimated\): (\d+) minutes", opening)
+    more = re.search(r"(\d+) more for the optional", opening)
+    minutes, optional = shown(notebook.path)
+    assert said and int(said[1]) == minutes, f"write: **Time** (estimated): {minutes} minutes"
+    assert int(more[1] if more else 0) == optional, f"write: {optional} more for the optional section"
+    assert minutes <= 75
 
 
 def test_first_code_cell_sets_up_and_does_nothing_else(notebook):
