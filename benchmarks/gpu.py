@@ -249,7 +249,8 @@ def scores(family: str, plan: Plan, device: str, precision: str) -> list[float]:
     hidden, count, epochs = plan.fit
     digits, low = few(ph.load_images("digits"), count, count), (28 - plan.side) // 2
     middle = (..., slice(low, low + plan.side), slice(low, low + plan.side))
-    digits = dataclasses.replace(digits, train=digits.train[middle], valid=digits.valid[middle])
+    parts = {part: getattr(digits, part)[middle] for part in ("train", "valid", "test")}
+    digits = dataclasses.replace(digits, **parts)
     torch.manual_seed(SEED)
     model = MODELS[family](hidden=hidden, blocks=1, image_size=plan.side)
     keywords = {

@@ -423,7 +423,9 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         kind, settings = cls._kinds()[config["class"]], config["settings"]
         try:
             if kind.__module__.startswith(f"{__package__}."):  # a constructor of one's own may want more than paper
-                with torch.device("meta"), _Patience(1000 + 100 * len(shapes)):
+                # Patience may end anywhere, also where a constructor switches gradients back on.
+                gradients = torch.set_grad_enabled(torch.is_grad_enabled())
+                with gradients, torch.device("meta"), _Patience(1000 + 100 * len(shapes)):
                     on_paper = kind(**settings)
                 _check_shapes(on_paper, shapes, folder)
             model = kind(**settings)
