@@ -1,7 +1,6 @@
 """What a likelihood is worth: `bits_per_dim`, `evaluate` (`total_nats`), `total_probability`; and what a model can
 score, `model_for` and `check_labels`."""
 
-import copy
 import math
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from .errors import require
 from .models.base import AutoregressiveModel, evaluation_mode
 from .models.own import as_model
+from .probes.asking import copied, image_shape, known_levels
 
 MOST_IMAGES = 200_000
 
@@ -120,12 +120,12 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
             integers in `[0, levels)`, to logits `[N, levels, H, W]`, for colour
             `[N, levels, C, H, W]`.
         shape: (H, W) of grey images, or (C, H, W).
-        levels: number of levels of a value; at most 200,000 images, levels^(C H W), can be asked.
+        levels: number of levels of a value, at least 2; at most 200,000 images, levels^(C H W), can be asked.
         label: class in `[0, classes)` for a model with classes: the sum is 1 for every one of them.
             None takes class 0.
 
     Returns:
-        the sum, computed in double precision in evaluation mode.
+        the sum, computed in evaluation mode, in double precision where the model admits it.
 
     Raises:
         ValueError: for too many images, or for other levels than a model of the package has.
@@ -138,18 +138,21 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
         >>> round(total_probability(PixelCNN(levels=3, hidden=8, blocks=1), (2, 2), levels=3), 9)
         1.0
     """
-    channels, height, width = shape if len(shape) == 3 else (1, *shape)
-    values = channels * height * width
-    count = levels**values
+    channels, height, width = shape = image_shape(model, shape)
+    levels, values = known_levels(model, levels), channels * height * width
+    written = values * math.log10(levels) < 15  # a number that somebody can read
+    count = levels**values if written else math.inf
     require(
         count <= MOST_IMAGES,
-        f"there are {levels}^{values} = {count:,} images of shape {tuple(shape)} with {levels} "
+        f"there are {levels}^{values}{f' = {count:,}' if written else ''} images of shape {shape} with {levels} "
         f"levels: take a smaller shape or fewer levels (at most {MOST_IMAGES:,} images).",
     )
-    net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, shape=(height, width))
-    require(net.levels == levels, f"levels is {levels}, but the model was built with levels={net.levels}.")
-    net = net.cpu().double().eval()
+    net = as_model(copied(model), levels=levels, image_channels=channels, shape=(height, width)).cpu().eval()
     label = 0 if label is None and net.classes is not None else label
+    try:
+        net.double().log_prob(torch.zeros(1, *shape, dtype=torch.long), label)
+    except RuntimeError:  # float32 inside
+        net.float()
     place, total = levels ** torch.arange(values), 0.0
     for numbers in torch.arange(count).split(4096):
         x = (numbers[:, None] // place % levels).view(-1, channels, height, width)

@@ -3,6 +3,7 @@
 import itertools
 import random
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -332,8 +333,16 @@ def test_outputs_of_another_shape_or_kind_are_refused(model, words):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match=r"shape is .*: give"):
-        check_causal(network(), (6, 6))
+    for shape in (6, (6,), (1, 6, 6.0), (0, 6), (1, 1, 6, 6), "666", (1, 10**6, 10**6), torch.ones(1, 6, 6)):
+        for probe in (check_causal, partial(receptive_field, at=(0, 0)), partial(total_probability, levels=8)):
+            with pytest.raises(ValueError, match=r"shape is .*: give|there are 8\^1000000000000 images"):
+                probe(network(), shape=shape)
+    for levels in (8.0, "8", 1, 9):
+        with pytest.raises(ValueError, match=r"levels is .*: give|levels is 9, but the model was built with levels=8"):
+            check_causal(network(), SHAPE, levels=levels)
+    for order in ([[0, 1], [2]], "raster", [[[0.5] * 6] * 6]):
+        with pytest.raises(ValueError, match=r"order (is|holds|has shape) .*: give"):
+            check_causal(network(), SHAPE, order=order)
     with pytest.raises(ValueError, match=r"order has shape \(5, 5\): give one rank per value"):
         check_causal(network(), SHAPE, order=torch.zeros(5, 5))
     with pytest.raises(TypeError, match="model is a str"):

@@ -5,50 +5,204 @@ given is never changed.
 """
 
 import copy
+import inspect
 import itertools
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CausalityError, require
 from ..models.base import AutoregressiveModel
+from ..models.own import unwrapped
 from ..stepping import raster_order
 
 CHUNK = 64  # images asked about at once: bounds the memory, [64, 256, 28, 28] in double is 0.1 GB
+MOST_VALUES = 200_000  # of an image: 256 x 256 in colour
+LAYOUTS = ("NHWL", "NLWH", "NCLHW", "NCHWL", "NHWCL", "NHWLC", "NLHWC")  # of outputs that only want a permutation
 
 
-def known_levels(model: Callable, levels: int) -> int:
-    """Gives the number of levels: the model's own if it has one."""
-    levels = model.levels if isinstance(model, AutoregressiveModel) else levels
-    require(levels >= 2, f"levels is {levels}: give at least 2.")
-    return levels
+class Subject(NamedTuple):
+    """A model as the probes ask it."""
+
+    net: Callable  # the copy
+    shape: tuple[int, int, int]  # of an image
+    images: Callable  # random images: `images(count, generator)`
+    levels: int
+    labels: Tensor | None  # the classes to ask about, None for a model without
 
 
-def rank_of(model: Callable, shape: tuple[int, ...], order: Tensor | None) -> Tensor:
-    """Gives the rank of every value: as asked for, else the model's own, else raster order."""
-    require(len(shape) == 3 and min(shape) >= 1, f"shape is {shape}: give (channels, height, width).")
-    if order is None and callable(getattr(model, "order", None)):
-        order = model.order(shape)
-    rank = raster_order(shape) if order is None else torch.as_tensor(order).cpu()
-    require(rank.shape == shape, f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}.")
-    return rank
+def name_of(model: Callable) -> str:
+    """Gives what a model is called in a message."""
+    return type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "model")
 
 
-def prepare(model: Callable, shape: tuple[int, ...], levels: int) -> tuple[Callable, Callable]:
-    """Copies the model; returns the copy and `images(count, generator)`, its random images."""
-    require(callable(model), f"model is a {type(model).__name__}: give a module or a function.", TypeError)
-    net = copy.deepcopy(model).cpu().double() if isinstance(model, nn.Module) else model
-    images = partial(_random_images, shape, levels, torch.float64)
-    set_mode(net, training=False)
+# -- what a model says of itself ------------------------------------------------------------------
+
+
+def declared(model: Callable, name: str) -> Any:
+    """Gives what a model says of itself: its `order`, or a whole number as its `levels`; else None."""
+    value = getattr(unwrapped(model), name, None)
+    if name == "order":
+        return value if callable(value) or hasattr(value, "shape") else None
+    return _index(value)
+
+
+def _index(value: Any) -> int | None:
     try:
-        ask(net, images(1, torch.Generator()))
-    except RuntimeError:  # a forward with x.float() in it, or a function around a float32 module
-        net = net.float() if isinstance(model, nn.Module) else model
-        images = partial(_random_images, shape, levels, torch.float32)
-        ask(net, images(1, torch.Generator()))
-    return net, images
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def known_levels(model: Callable, levels: int | None) -> int:
+    """Gives the number of levels: as asked for, else the model's own, else 256."""
+    own = declared(model, "levels")
+    if levels is None:
+        levels = 256 if own is None else own
+    number = _index(levels)
+    require(number is not None and number >= 2, f"levels is {levels}: give a whole number, at least 2.")
+    require(own in (None, number), f"levels is {levels}, but the model was built with levels={own}.")
+    return number
+
+
+def image_shape(model: Callable, shape: Sequence[int]) -> tuple[int, int, int]:
+    """Gives (channels, height, width) of what may be (height, width)."""
+    asked = f"shape is {shape}: give (channels, height, width), whole numbers of at least 1"
+    require(isinstance(shape, Sequence | Tensor) or hasattr(shape, "shape"), f"{asked}.")
+    require(len(getattr(shape, "shape", "1")) == 1, f"{asked}.")
+    sides = [_index(side) for side in shape]
+    require(len(sides) in (2, 3) and all(side is not None and side >= 1 for side in sides), f"{asked}.")
+    channels, height, width = sides if len(sides) == 3 else (declared(model, "image_channels") or 1, *sides)
+    values = channels * height * width
+    require(values <= MOST_VALUES, f"shape is {shape}, {values:,} values: give at most {MOST_VALUES:,}.")
+    return channels, height, width
+
+
+def own_size(model: Callable) -> tuple[int, int] | None:
+    """Gives the (height, width) that a model declares as its `image_size`: a side, or both."""
+    size = getattr(model, "image_size", None)
+    sides = [_index(side) for side in (size if isinstance(size, tuple | list) else (size, size))]
+    return tuple(sides) if len(sides) == 2 and all(side is not None and side >= 1 for side in sides) else None
+
+
+def known_order(model: Callable, order: Any) -> Tensor | Callable | None:
+    """Gives the order, ranks or a function to them: as asked for, else the model's own, else None."""
+    order = declared(model, "order") if order is None else order
+    if order is None or callable(order):
+        return order
+    try:
+        return torch.as_tensor(order).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"order is a {type(order).__name__}: give one rank per value, [C, H, W].") from error
+
+
+def rank_of(model: Callable, shape: tuple[int, int, int], order: Any) -> Tensor:
+    """Gives the rank of every value: as asked for, else the model's own, else raster order."""
+    order = known_order(model, order)
+    rank = raster_order(shape) if order is None else order
+    rank = known_order(model, order(shape)) if callable(order) else rank
+    if rank.shape == shape[1:]:  # of pixels: their channels follow each other
+        rank = rank * shape[0] + torch.arange(shape[0]).view(-1, 1, 1)
+    require(tuple(rank.shape) == shape, f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}.")
+    require(bool((rank == rank.long()).all()), "order holds fractions: give integers, the ranks.")
+    return rank.long()
+
+
+def inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Refuses a place outside the image."""
+    place = [_index(side) for side in at] if isinstance(at, Sequence | Tensor) or hasattr(at, "shape") else []
+    require(
+        len(place) == 2 and None not in place and 0 <= place[0] < height and 0 <= place[1] < width,
+        f"at is {at}: give (row, column) within {height} x {width}.",
+    )
+    return tuple(place)
+
+
+def whole_images(name: str, images: Any) -> Tensor:
+    """Gives images `[N, C, H, W]`, in a tensor or an array of any integers, as a tensor that can be computed with."""
+    try:
+        tensor = torch.as_tensor(images)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} are a {type(images).__name__}: give integers [N, C, H, W].") from error
+    shape = tuple(tensor.shape)
+    last = len(shape) == 4 and shape[3] <= 4 < shape[1]
+    require(
+        len(shape) == 4 and min(shape) >= 1 and not last and not (tensor.is_floating_point() or tensor.is_complex()),
+        f"{name} have type {tensor.dtype} and shape {shape}: give integers [N, C, H, W], N > 0."
+        f"{' Channels last? permute(0, 3, 1, 2).' if last else ''}",
+    )
+    return tensor if tensor.dtype == torch.uint8 else tensor.long()  # uint16 lacks most operations
+
+
+# -- the copy -------------------------------------------------------------------------------------
+
+
+def copied(model: Callable) -> Callable:
+    """Copies a module, opened if it is wrapped; a function stays what it is.
+
+    What a forward leaves behind in a module, such as the weight that an old `weight_norm` has computed, belongs
+    to a graph and cannot be copied: the copy gets its numbers.
+    """
+    model = unwrapped(model)
+    if not isinstance(model, nn.Module):
+        return model
+    left = (value for module in model.modules() for value in vars(module).values())
+    numbers = {id(value): value.detach().clone() for value in left if isinstance(value, Tensor) and not value.is_leaf}
+    try:
+        return copy.deepcopy(model, numbers)
+    except Exception as error:  # a stranger's module holds whatever it likes
+        raise ValueError(
+            f"{name_of(model)} cannot be copied, and a copy is what is asked: {_first_line(error)} "
+            "Take out of the module what cannot be copied."
+        ) from error
+
+
+def prepare(
+    model: Callable, shape: tuple[int, ...], levels: int, labels: Sequence[int] | Tensor | None = None
+) -> Subject:
+    """Copies the model, and finds out which images and which labels it takes."""
+    require(callable(model), f"model is a {type(model).__name__}: give a module or a function.", TypeError)
+    net = copied(model)
+    if isinstance(net, nn.Module):
+        net = net.cpu()
+        for name, part in list(net.named_modules()):
+            if name and (inner := unwrapped(part)) is not part:
+                net.set_submodule(name, inner)
+    set_mode(net, training=False)
+    refusals = []
+    # A forward with x.float() in it, or a function around a float32 module, insists on float32; an embedding on int64.
+    for dtype in (torch.float64, torch.float32, torch.int64):
+        if isinstance(net, nn.Module):
+            net = net.float() if dtype == torch.float32 else net.double()
+        images = partial(_random_images, shape, levels, dtype)
+        x = images(1, torch.Generator())
+        try:
+            chosen = _labels(net, x, labels)
+            with torch.no_grad():
+                output = _call(net, x, None if chosen is None else chosen[:1])  # a lazy layer is built here
+        except (CausalityError, _LabelError):
+            raise
+        except Exception as error:  # a stranger's module raises whatever it trips over
+            refusals.append(error)
+        else:
+            _read(net, x, output)
+            return Subject(net, shape, images, levels, chosen)
+    raise ValueError(_not_taken(net, shape, refusals[1])) from refusals[1]
+
+
+def _not_taken(net: Callable, shape: tuple[int, ...], error: Exception) -> str:
+    last = shape[2] <= 4 < shape[0]
+    hint = f"Channels last? Give shape={(shape[2], *shape[:2])}" if last else "Give its shape=(channels, height, width)"
+    return f"{name_of(net)} does not take images {(1, *shape)}: {_first_line(error)} {hint}."
+
+
+def _first_line(error: Exception) -> str:
+    line = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {line}" + ("" if line.endswith((".", "!", "?")) else ".")
 
 
 def _random_images(
@@ -66,30 +220,120 @@ def set_mode(net: Callable, training: bool) -> None:
                 module.eval()
 
 
-def ask(net: Callable, x: Tensor) -> Tensor:
-    """Calls the copy. Chance inside (a functional dropout) falls the same way at every call."""
+# -- labels ---------------------------------------------------------------------------------------
+
+
+class _LabelError(ValueError):
+    """A label that was asked for and cannot be."""
+
+
+def _labels(net: Callable, x: Tensor, labels: Sequence[int] | Tensor | None) -> Tensor | None:
+    """The classes to ask about: as asked for, else all that are declared, else those of 0 to 9 that are taken."""
+    classes = declared(net, "classes") if isinstance(net, nn.Module) else None
+    wants = classes is not None or _wants_label(net)
+    if labels is not None:
+        several = hasattr(labels, "__iter__") and getattr(labels, "shape", None) != ()
+        given = [_index(label) for label in (labels if several else [labels])]
+        known = "no classes" if not wants else f"{classes} classes" if classes is not None else "classes from 0 on"
+        fit = wants and given and all(label is not None and 0 <= label < (classes or label + 1) for label in given)
+        require(bool(fit), f"labels are {labels}, but {name_of(net)} knows {known}.", _LabelError)
+        return torch.tensor(given)
+    if not wants or (isinstance(net, AutoregressiveModel) and classes is None):
+        return None
+    if classes is not None:
+        return torch.arange(classes)
+    chosen = [0]
+    while len(chosen) < 10 and _takes(net, x, len(chosen)):
+        chosen.append(len(chosen))
+    return torch.tensor(chosen)
+
+
+def _wants_label(net: Callable) -> bool:
+    """Whether a forward has a second parameter that it cannot do without, or one called label."""
+    if isinstance(net, AutoregressiveModel):
+        return False  # it declares its classes
+    try:
+        parameters = inspect.signature(net.forward if isinstance(net, nn.Module) else net).parameters.values()
+    except (TypeError, ValueError):  # written in another language
+        return False
+    names = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return len(names) > 1 and (names[1].default is inspect.Parameter.empty or names[1].name in ("label", "labels"))
+
+
+def _takes(net: Callable, x: Tensor, label: int) -> bool:
+    try:
+        return isinstance(ask(net, x, torch.tensor([label])), Tensor)
+    except Exception:  # out of range, in whatever words
+        return False
+
+
+def labels_for(subject: Subject, count: int, turn: int = 0) -> Tensor | None:
+    """Gives a label for each image, the classes in turn; another turn begins with another class."""
+    if subject.labels is None:
+        return None
+    classes = len(subject.labels)
+    return subject.labels[(torch.arange(count) + turn * (classes // 4 + 1)) % classes]
+
+
+# -- the call -------------------------------------------------------------------------------------
+
+
+def ask(net: Callable, x: Tensor, label: Tensor | None = None) -> Tensor:
+    """Calls a fresh copy, so that no call leaves a trace. Chance inside falls the same way every time."""
+    output = _call(copied(net), x, label)
+    _read(net, x, output)
+    return output
+
+
+def _call(net: Callable, x: Tensor, label: Tensor | None) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        x = x.clone()  # a network may work in place
         if isinstance(net, AutoregressiveModel):
-            output = net.conditional_parameters(x, None if net.classes is None else 0)
-        else:
-            output = net(x)
-    name = type(net).__name__ if isinstance(net, nn.Module) else getattr(net, "__name__", "model")
+            return net.conditional_parameters(x, label)
+        return net(x) if label is None else net(x, label)
+
+
+def _read(net: Callable, x: Tensor, output: Any) -> None:
+    """Refuses outputs of which nothing can be said."""
     kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
-    require(getattr(kind, "is_floating_point", False), f"{name} returned {kind}: the probes read real numbers.")
+    require(
+        getattr(kind, "is_floating_point", False),
+        f"{name_of(net)} returned {kind}: the probes read real numbers, one tensor alone.",
+    )
     fits = {4: (len(x), *x.shape[2:]), 5: x.shape}.get(output.dim())
     require(
         fits == (len(output), *output.shape[2:]),
-        f"{name} maps images {tuple(x.shape)} to {tuple(output.shape)}: the probes read "
-        "[N, features, H, W] or [N, levels, C, H, W].",
+        f"{name_of(net)} maps images {tuple(x.shape)} to {tuple(output.shape)}: the probes read "
+        f"[N, features, H, W] or [N, levels, C, H, W].{_permutation(x, output)}",
     )
-    if not output.isfinite().all():
-        *_, row, column = (~output.isfinite()).nonzero()[0].tolist()
+    require(
+        output.dim() == 5 or output.shape[1] >= x.shape[1],
+        f"{name_of(net)} maps images {tuple(x.shape)} to {tuple(output.shape)}: "
+        f"{x.shape[1]} channels need as many features or more, or [N, levels, C, H, W].",
+    )
+    nothing_left = output.isneginf().all(1, keepdim=True)  # -inf forbids a level; of all, that is no answer
+    if (bad := output.isnan() | output.isposinf() | nothing_left).any():
+        *_, row, column = bad.nonzero()[0].tolist()
         raise CausalityError(
             f"the output at row {row}, column {column} is NaN or infinite: nothing can be said of "
-            "the model before all its outputs are finite."
+            "the model before all its outputs are finite (-inf may forbid a level, not all of them)."
         )
-    return output
+
+
+def _permutation(x: Tensor, output: Tensor) -> str:
+    """The likely reason for an output of another shape."""
+    sizes = dict(zip("NCHW", x.shape, strict=True))
+    for layout in LAYOUTS:
+        if len(layout) == output.dim() and all(
+            sizes.get(axis, side) == side for axis, side in zip(layout, output.shape, strict=True)
+        ):
+            axes = tuple(layout.index(axis) for axis in ("NLHW", "NLCHW")[len(layout) - 4])
+            return f" {'Channels last' if layout[-1] in 'LC' else 'Axes in another order'}? Give output.permute{axes}."
+    return ""
+
+
+# -- parameters and masks --------------------------------------------------------------------------
 
 
 def parameters_of(net: Callable) -> Iterator[tuple[str, nn.Parameter]]:
@@ -119,26 +363,36 @@ def _is_mask(tensor: Tensor) -> bool:
     return bool(((tensor == 0) | (tensor == 1)).all() and tensor.any() and not tensor.all())
 
 
+def zeros_of(net: Callable) -> list[str]:
+    """Names parameters and buffers that are all zero and no masks, which a gate that begins at zero is."""
+    if not isinstance(net, nn.Module):
+        return []
+    return [
+        name
+        for name, value in itertools.chain(net.named_parameters(), net.named_buffers())
+        if value.is_floating_point() and value.numel() and not value.any() and not _may_mask(net, name, value)
+    ]
+
+
 @torch.no_grad()
 def without_zeros(net: nn.Module) -> nn.Module:
-    """Copies the net with random numbers for parameters that are all zero; masks stay masks."""
-    net = copy.deepcopy(net)
+    """Copies the net with random numbers for what `zeros_of` names; masks stay masks."""
+    net = copied(net)
     generator = torch.Generator().manual_seed(0)
-    filled = []
-    for name, value in parameters_of(net):
-        if not value.any() and value.requires_grad:
-            value += torch.rand(value.shape, generator=generator, dtype=value.dtype) + 0.5
-            filled.append(name)
+    tensors, filled = dict(itertools.chain(net.named_parameters(), net.named_buffers())), zeros_of(net)
+    for name in filled:
+        value = tensors[name]
+        value += torch.rand(value.shape, generator=generator, dtype=value.dtype) + 0.5
     for name, weight, mask in masked_weights(net):
         if name in filled:
             weight *= mask
     return net
 
 
-def inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    """Refuses a place outside the image."""
-    row, column = at
-    require(
-        0 <= row < height and 0 <= column < width, f"at is {tuple(at)}: give (row, column) within {height} x {width}."
-    )
-    return row, column
+def _may_mask(net: nn.Module, name: str, value: Tensor) -> bool:
+    """Whether a tensor of zeros that nobody trains is called a mask, or could be that of a weight beside it."""
+    if isinstance(value, nn.Parameter) and value.requires_grad:
+        return False
+    owner = net.get_submodule(name.rpartition(".")[0])
+    beside = (weight for weight in owner.parameters() if weight is not value)
+    return "mask" in name or (value.dim() > 1 and any(_fits(value.shape, weight.shape) for weight in beside))

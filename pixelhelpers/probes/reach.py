@@ -1,21 +1,33 @@
 """How far does it see? `receptive_field`, `blind_spot`, `reached_window`, `effective_receptive_field`."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import require
-from ..models.own import as_model
-from .asking import ask, inside, known_levels, prepare, rank_of, set_mode, without_zeros
+from ..models.own import as_model, unwrapped
+from .asking import (
+    Subject,
+    ask,
+    copied,
+    image_shape,
+    inside,
+    known_levels,
+    own_size,
+    prepare,
+    rank_of,
+    set_mode,
+    whole_images,
+    without_zeros,
+)
 from .causality import effects
 
 
 def receptive_field(
     model: Callable[[Tensor], Tensor],
     at: tuple[int, int],
-    shape: tuple[int, int, int] = (1, 28, 28),
+    shape: tuple[int, int, int] | None = None,
 ) -> Tensor:
     """Finds the input pixels that can move the output at one pixel.
 
@@ -28,9 +40,10 @@ def receptive_field(
     its input into integers, values are changed one at a time as in `check_causal`, which is slower.
 
     Arguments:
-        model: as in `check_causal`.
+        model: as in `check_causal`; with classes, the label is the first.
         at: (row, column) of the output pixel.
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images, or (H, W); default: the model's own channels and size if it declares them,
+            else (1, 28, 28).
 
     Returns:
         bool `[H, W]`: whether any channel of that input pixel moves any channel of the output pixel
@@ -46,29 +59,36 @@ def receptive_field(
                 [1, 0, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
+    shape = _shape(model, shape)
     row, column = inside(at, *shape[1:])
-    net, images = prepare(model, tuple(shape), known_levels(model, 256))
-    x = images(2, torch.Generator().manual_seed(0))
-    seen = _felt(net, images, x, row, column)
-    if isinstance(net, nn.Module):
-        bright = x.amax(0, keepdim=True).clamp(min=known_levels(model, 256) // 2)
-        seen |= _felt(_positive(net), images, bright, row, column)
+    subject = prepare(model, shape, known_levels(model, None))
+    x = subject.images(2, torch.Generator().manual_seed(0))
+    seen = _felt(subject.net, subject, x, row, column)
+    if isinstance(subject.net, nn.Module):
+        bright = x.amax(0, keepdim=True).clamp(min=subject.levels // 2)
+        seen |= _felt(_positive(subject.net), subject, bright, row, column)
     return seen.any(0)
 
 
-def _felt(net: Callable, images: Callable, x: Tensor, row: int, column: int) -> Tensor:
+def _shape(model: Callable, shape: Sequence[int] | None) -> tuple[int, int, int]:
+    return image_shape(model, (own_size(unwrapped(model)) or (28, 28)) if shape is None else shape)
+
+
+def _felt(net: Callable, subject: Subject, x: Tensor, row: int, column: int) -> Tensor:
     """Finds the inputs that move the output at (row, column) of this very net, `[C, H, W]`."""
     set_mode(net, training=False)
-    with torch.enable_grad():
-        output = ask(net, x.requires_grad_())[..., row, column]
-    gradient = None
-    if output.requires_grad:
-        # Random weights, because the sum of a model's probabilities never moves.
-        weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(0))
-        (gradient,) = torch.autograd.grad(output, x, weights.to(output), allow_unused=True)
-    if gradient is not None:
+    label, gradient = None if subject.labels is None else subject.labels[:1], None
+    if x.is_floating_point():
+        with torch.enable_grad():
+            output = ask(net, x.requires_grad_(), None if label is None else label.expand(len(x)))[..., row, column]
+            output = output[~output.isneginf()]  # a level that cannot be moves no more
+        if output.requires_grad:
+            # Random weights, because the sum of a model's probabilities never moves.
+            weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(0))
+            (gradient,) = torch.autograd.grad(output, x, weights.to(output), allow_unused=True)
+    if gradient is not None and gradient.isfinite().all():
         return (gradient != 0).any(0)
-    effect, _ = effects(net, False, images)
+    effect, _ = effects(net, False, subject.images, label)
     return effect.view(-1, *x.shape[1:])[..., row, column].any(1).view(x.shape[1:])
 
 
@@ -89,7 +109,7 @@ def _positive(net: nn.Module) -> nn.Module:
 def blind_spot(
     model: Callable[[Tensor], Tensor],
     at: tuple[int, int],
-    shape: tuple[int, int, int] = (1, 28, 28),
+    shape: tuple[int, int, int] | None = None,
 ) -> Tensor:
     """Finds the holes: earlier pixels inside the reached window that the output at one pixel never sees.
 
@@ -97,9 +117,10 @@ def blind_spot(
     beyond the reached window are no holes: more layers would reach them.
 
     Arguments:
-        model: as in `check_causal`.
+        model: as in `check_causal`; with classes, the label is the first.
         at: (row, column) of the output pixel.
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images, or (H, W); default: the model's own channels and size if it declares them,
+            else (1, 28, 28).
 
     Returns:
         bool `[H, W]`: pixels of `reached_window` that are drawn before `at`, by the model's own order
@@ -120,8 +141,9 @@ def blind_spot(
                 [0, 0, 0, 0, 0],
                 [0, 0, 0, 0, 0]], dtype=torch.int32)
     """
+    shape = _shape(model, shape)
     seen = receptive_field(model, at, shape)
-    rank = rank_of(model, tuple(shape), None)
+    rank = rank_of(model, shape, None)
     earlier = rank.amax(0) < rank[:, at[0], at[1]].amin()
     return reached_window(seen, at) & earlier & ~seen
 
@@ -167,7 +189,7 @@ def effective_receptive_field(
     Arguments:
         model: a model of the package, or a module that maps images `[N, C, H, W]` to logits
             `[N, levels, H, W]`, for colour `[N, levels, C, H, W]`.
-        images: integers `[N, C, H, W]`, values in `[0, levels)`.
+        images: integers `[N, C, H, W]`, values in `[0, levels)`; a tensor or an array of NumPy.
         at: (row, column) of the pixel that is predicted (in colour: all its channels).
         label: class or classes `[N]`, for a model with classes.
 
@@ -189,9 +211,10 @@ def effective_receptive_field(
         >>> bool((weight[:4] > 0).any()), bool((weight[5:] > 0).any())
         (True, False)
     """
+    images = whole_images("images", images)
     _, channels, height, width = images.shape
     row, column = inside(at, height, width)
-    net = as_model(copy.deepcopy(model), levels=None, image_channels=channels, shape=(height, width))
+    net = as_model(copied(model), levels=None, image_channels=channels, shape=(height, width))
     net = net.cpu().float().eval().requires_grad_(False)
     label = net.labels(label, len(images))
     total = torch.zeros(height, width)
