@@ -150,11 +150,15 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
     net = as_model(copied(model), levels=levels, image_channels=channels, shape=(height, width)).cpu().eval()
     label = 0 if label is None and net.classes is not None else label
     try:
-        net.double().log_prob(torch.zeros(1, *shape, dtype=torch.long), label)
+        return _total(net.double(), shape, levels, label)
     except RuntimeError:  # float32 inside
-        net.float()
-    place, total = levels ** torch.arange(values), 0.0
-    for numbers in torch.arange(count).split(4096):
-        x = (numbers[:, None] // place % levels).view(-1, channels, height, width)
+        return _total(net.float(), shape, levels, label)
+
+
+def _total(net: AutoregressiveModel, shape: tuple[int, int, int], levels: int, label: int | None) -> float:
+    values, total = math.prod(shape), 0.0
+    place = levels ** torch.arange(values)
+    for numbers in torch.arange(levels**values).split(4096):
+        x = (numbers[:, None] // place % levels).view(-1, *shape)
         total += float(net.log_prob(x, label).double().exp().sum())
     return total

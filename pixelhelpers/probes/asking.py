@@ -51,6 +51,12 @@ def declared(model: Callable, name: str) -> Any:
     return _index(value)
 
 
+def _shown(value: Any) -> str:
+    """What was given, in one short line."""
+    line = " ".join(str(value).split())
+    return line if len(line) < 60 else f"a {type(value).__name__} that begins with {line[:40]}"
+
+
 def _index(value: Any) -> int | None:
     try:
         return operator.index(value)
@@ -64,21 +70,21 @@ def known_levels(model: Callable, levels: int | None) -> int:
     if levels is None:
         levels = 256 if own is None else own
     number = _index(levels)
-    require(number is not None and number >= 2, f"levels is {levels}: give a whole number, at least 2.")
+    require(number is not None and number >= 2, f"levels is {_shown(levels)}: give a whole number, at least 2.")
     require(own in (None, number), f"levels is {levels}, but the model was built with levels={own}.")
     return number
 
 
 def image_shape(model: Callable, shape: Sequence[int]) -> tuple[int, int, int]:
     """Gives (channels, height, width) of what may be (height, width)."""
-    asked = f"shape is {shape}: give (channels, height, width), whole numbers of at least 1"
+    asked = f"shape is {_shown(shape)}: give (height, width) or (channels, height, width), whole numbers of at least 1"
     require(isinstance(shape, Sequence | Tensor) or hasattr(shape, "shape"), f"{asked}.")
     require(len(getattr(shape, "shape", "1")) == 1, f"{asked}.")
     sides = [_index(side) for side in shape]
     require(len(sides) in (2, 3) and all(side is not None and side >= 1 for side in sides), f"{asked}.")
     channels, height, width = sides if len(sides) == 3 else (declared(model, "image_channels") or 1, *sides)
     values = channels * height * width
-    require(values <= MOST_VALUES, f"shape is {shape}, {values:,} values: give at most {MOST_VALUES:,}.")
+    require(values <= MOST_VALUES, f"shape is {_shown(shape)}, {values:,} values: give at most {MOST_VALUES:,}.")
     return channels, height, width
 
 
@@ -117,7 +123,7 @@ def inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     place = [_index(side) for side in at] if isinstance(at, Sequence | Tensor) or hasattr(at, "shape") else []
     require(
         len(place) == 2 and None not in place and 0 <= place[0] < height and 0 <= place[1] < width,
-        f"at is {at}: give (row, column) within {height} x {width}.",
+        f"at is {_shown(at)}: give (row, column) within {height} x {width}.",
     )
     return tuple(place)
 
@@ -229,35 +235,36 @@ class _LabelError(ValueError):
 
 def _labels(net: Callable, x: Tensor, labels: Sequence[int] | Tensor | None) -> Tensor | None:
     """The classes to ask about: as asked for, else all that are declared, else those of 0 to 9 that are taken."""
-    classes = declared(net, "classes") if isinstance(net, nn.Module) else None
-    wants = classes is not None or _wants_label(net)
+    classes, second = declared(net, "classes") if isinstance(net, nn.Module) else None, _second_parameter(net)
     if labels is not None:
         several = hasattr(labels, "__iter__") and getattr(labels, "shape", None) != ()
         given = [_index(label) for label in (labels if several else [labels])]
-        known = "no classes" if not wants else f"{classes} classes" if classes is not None else "classes from 0 on"
-        fit = wants and given and all(label is not None and 0 <= label < (classes or label + 1) for label in given)
-        require(bool(fit), f"labels are {labels}, but {name_of(net)} knows {known}.", _LabelError)
+        known = "no classes" if not (classes or second) else f"{classes} classes" if classes else "classes from 0 on"
+        fit = known != "no classes" and all(
+            label is not None and 0 <= label < (classes or label + 1) for label in given
+        )
+        require(fit and bool(given), f"labels are {_shown(labels)}, but {name_of(net)} knows {known}.", _LabelError)
         return torch.tensor(given)
-    if not wants or (isinstance(net, AutoregressiveModel) and classes is None):
-        return None
     if classes is not None:
         return torch.arange(classes)
+    if second is None or second.default is not second.empty:  # it does without
+        return None
     chosen = [0]
     while len(chosen) < 10 and _takes(net, x, len(chosen)):
         chosen.append(len(chosen))
     return torch.tensor(chosen)
 
 
-def _wants_label(net: Callable) -> bool:
-    """Whether a forward has a second parameter that it cannot do without, or one called label."""
+def _second_parameter(net: Callable) -> inspect.Parameter | None:
+    """Gives the second parameter of a learner's forward, which is a label."""
     if isinstance(net, AutoregressiveModel):
-        return False  # it declares its classes
+        return None  # it declares its classes
     try:
         parameters = inspect.signature(net.forward if isinstance(net, nn.Module) else net).parameters.values()
     except (TypeError, ValueError):  # written in another language
-        return False
-    names = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
-    return len(names) > 1 and (names[1].default is inspect.Parameter.empty or names[1].name in ("label", "labels"))
+        return None
+    placed = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return placed[1] if len(placed) > 1 else None
 
 
 def _takes(net: Callable, x: Tensor, label: int) -> bool:

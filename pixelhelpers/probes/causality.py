@@ -40,7 +40,7 @@ from .asking import (
 DRAWS = 3  # random images per input value and mode: behind a dead ReLU one draw may see nothing
 BUDGET = 2**16  # pixels that a walk may look at; up to 16 x 16 each value is a step of its own
 FORBIDDING = 1e8  # from this size on a number says that a level cannot be
-FEW = 12  # steps of a walk at the model's own size, where a smaller one has been walked with all
+FEW = 8  # steps of a walk at the model's own size, where a smaller one has been walked with all
 
 
 def check_causal(
@@ -68,12 +68,11 @@ def check_causal(
         model: a module or function that maps images `[N, C, H, W]`, float64 with integers in
             `[0, levels)`, to `[N, features, H, W]` (for C > 1 features belong to channels as in
             `layers.channel_groups`) or to `[N, levels, C, H, W]`. A module is opened where it is wrapped
-            (compiled, DataParallel) and copied; what a function calls is not, so give the module where there
-            is one. One that insists on float32 is asked in float32, with a coarser tolerance, and one that
-            insists on integers in int64. One that declares `classes`, or whose forward has a second parameter,
-            gets a label as that: int64 `[N]`. Logits of -inf, which forbid a level, are compared like numbers.
-        shape: (C, H, W) of the images, or (H, W). Default: 8 x 8, and the model's own size besides, if it declares an
-            `image_size`.
+            (compiled, DataParallel) and copied; what a function calls is not, so give the module where there is one. One that insists on float32 is asked in float32, with a coarser tolerance, and one that
+            insists on integers in int64. One that declares `classes`, or whose forward cannot do without a second
+            argument, gets a label as that, int64 `[N]`. Logits of -inf, which forbid a level, are compared like numbers.
+        shape: (C, H, W) of the images, or (H, W). Default: 8 x 8, or 16 x 16 if it takes no smaller ones; and the
+            model's own size besides, if it declares an `image_size`.
         levels: number of levels of a value, at least 2; default: the model's own `levels`, else 256.
         order: int rank `[C, H, W]`; an output may depend on inputs of smaller rank. Default: the
             model's own `order`, ranks or a function from the shape to these, else raster order, then channel.
@@ -95,6 +94,18 @@ def check_causal(
         pixelhelpers.errors.CausalityError: output (channel 0, row ...
         Likely mistake: type B stem...
     """
+    searched(model, shape, levels, order, own_value, labels)
+
+
+def searched(
+    model: Callable,
+    shape: Sequence[int] | None,
+    levels: int | None,
+    order: Tensor | None = None,
+    own_value: bool = False,
+    labels: Sequence[int] | None = None,
+) -> list[tuple[int, int, int]]:
+    """Does what `check_causal` promises, and returns the shapes of the images that were asked about."""
     model, levels, order = unwrapped(model), known_levels(model, levels), known_order(model, order)
     subject, *larger = _subjects(model, shape, order, levels, labels)
     search = _Search(subject, rank_of(model, subject.shape, order), own_value)
@@ -110,6 +121,7 @@ def check_causal(
     for each in searches if zeros else ():
         hidden = f" Hidden while these are all zero: {', '.join(zeros)}."
         each.demand_no_leak(without_zeros(each.subject.net), training=False, hidden=hidden)
+    return [each.subject.shape for each in searches]
 
 
 def _subjects(
@@ -176,7 +188,7 @@ def _differences(
     """
     effect, crosstalk = [], []
     for part in torch.arange(len(before)).split(CHUNK):
-        chosen = None if label is None else label.expand(len(before))[[*part, 0]]
+        chosen = None if label is None else label.expand(len(before))[torch.cat([part, part[:1]])]
         first, second = (ask(net, torch.cat([x[part], stay]), chosen) for x in (before, after))
         moved = _moved(first, second, stay.shape[1]).flatten(1)
         effect.append(moved[:-1])
@@ -331,6 +343,7 @@ class _Search:
         must_stay = self.rank <= earliest
         if self.own_value:
             must_stay &= ~changes
+        _, others = _differences(net, start, end, stay, label if label is None else label[:1])  # all at once
         leak, alive = effect * must_stay, bool((effect * ~must_stay).any())
         rows = leak.any(1).nonzero().flatten()
         if len(rows) and changes.sum(1).max() > 1:  # which value of the step was it?
@@ -343,6 +356,7 @@ class _Search:
             if singly.leaks:
                 return singly._replace(alive=alive)
         inputs = changes[rows].int().argmax(1)
+        crosstalk = torch.maximum(crosstalk, others)
         return _Finding(inputs, leak[rows], crosstalk, alive, None if label is None else label.expand(count)[rows])
 
 
@@ -518,9 +532,9 @@ def _shift(input: Tensor, shifts, dims=None) -> Tensor:
 
 
 def _pad_with_zeros(net: Callable) -> tuple[Callable, str]:
-    def bordered(x: Tensor) -> Tensor:
+    def bordered(x: Tensor, label: Tensor | None = None) -> Tensor:
         with _ZeroBorder():
-            return ask(net, x)
+            return ask(net, x, label)
 
     cause = "it wraps around the border (torch.roll, or padding that wraps or mirrors)"
     return bordered, f"{cause}; pad with zeros"
