@@ -48,7 +48,7 @@ def declared(model: Callable, name: str) -> Any:
     value = getattr(unwrapped(model), name, None)
     if name == "order":
         return value if callable(value) or hasattr(value, "shape") else None
-    return _index(value)
+    return index_of(value)
 
 
 def _shown(value: Any) -> str:
@@ -57,7 +57,8 @@ def _shown(value: Any) -> str:
     return line if len(line) < 60 else f"a {type(value).__name__} that begins with {line[:40]}"
 
 
-def _index(value: Any) -> int | None:
+def index_of(value: Any) -> int | None:
+    """Gives a whole number of any library as an int, None for anything else."""
     try:
         return operator.index(value)
     except TypeError:
@@ -69,7 +70,7 @@ def known_levels(model: Callable, levels: int | None) -> int:
     own = declared(model, "levels")
     if levels is None:
         levels = 256 if own is None else own
-    number = _index(levels)
+    number = index_of(levels)
     require(number is not None and number >= 2, f"levels is {_shown(levels)}: give a whole number, at least 2.")
     require(own in (None, number), f"levels is {levels}, but the model was built with levels={own}.")
     return number
@@ -80,7 +81,7 @@ def image_shape(model: Callable, shape: Sequence[int]) -> tuple[int, int, int]:
     asked = f"shape is {_shown(shape)}: give (height, width) or (channels, height, width), whole numbers of at least 1"
     require(isinstance(shape, Sequence | Tensor) or hasattr(shape, "shape"), f"{asked}.")
     require(len(getattr(shape, "shape", "1")) == 1, f"{asked}.")
-    sides = [_index(side) for side in shape]
+    sides = [index_of(side) for side in shape]
     require(len(sides) in (2, 3) and all(side is not None and side >= 1 for side in sides), f"{asked}.")
     channels, height, width = sides if len(sides) == 3 else (declared(model, "image_channels") or 1, *sides)
     values = channels * height * width
@@ -91,7 +92,7 @@ def image_shape(model: Callable, shape: Sequence[int]) -> tuple[int, int, int]:
 def own_size(model: Callable) -> tuple[int, int] | None:
     """Gives the (height, width) that a model declares as its `image_size`: a side, or both."""
     size = getattr(model, "image_size", None)
-    sides = [_index(side) for side in (size if isinstance(size, tuple | list) else (size, size))]
+    sides = [index_of(side) for side in (size if isinstance(size, tuple | list) else (size, size))]
     return tuple(sides) if len(sides) == 2 and all(side is not None and side >= 1 for side in sides) else None
 
 
@@ -120,7 +121,7 @@ def rank_of(model: Callable, shape: tuple[int, int, int], order: Any) -> Tensor:
 
 def inside(at: tuple[int, int], height: int, width: int) -> tuple[int, int]:
     """Refuses a place outside the image."""
-    place = [_index(side) for side in at] if isinstance(at, Sequence | Tensor) or hasattr(at, "shape") else []
+    place = [index_of(side) for side in at] if isinstance(at, Sequence | Tensor) or hasattr(at, "shape") else []
     require(
         len(place) == 2 and None not in place and 0 <= place[0] < height and 0 <= place[1] < width,
         f"at is {_shown(at)}: give (row, column) within {height} x {width}.",
@@ -137,8 +138,11 @@ def whole_images(name: str, images: Any) -> Tensor:
     shape = tuple(tensor.shape)
     last = len(shape) == 4 and shape[3] <= 4 < shape[1]
     require(
-        len(shape) == 4 and min(shape) >= 1 and not last and not (tensor.is_floating_point() or tensor.is_complex()),
-        f"{name} have type {tensor.dtype} and shape {shape}: give integers [N, C, H, W], N > 0."
+        len(shape) == 4
+        and min(shape[1:]) >= 1
+        and not last
+        and not (tensor.is_floating_point() or tensor.is_complex()),
+        f"{name} have type {tensor.dtype} and shape {shape}: give integers [N, C, H, W]."
         f"{' Channels last? permute(0, 3, 1, 2).' if last else ''}",
     )
     return tensor if tensor.dtype == torch.uint8 else tensor.long()  # uint16 lacks most operations
@@ -156,8 +160,8 @@ def copied(model: Callable) -> Callable:
     model = unwrapped(model)
     if not isinstance(model, nn.Module):
         return model
-    left = (value for module in model.modules() for value in vars(module).values())
-    numbers = {id(value): value.detach().clone() for value in left if isinstance(value, Tensor) and not value.is_leaf}
+    held = (value for module in model.modules() for value in _held(vars(module)))
+    numbers = {id(value): value.detach().clone() for value in held if isinstance(value, Tensor) and not value.is_leaf}
     try:
         return copy.deepcopy(model, numbers)
     except Exception as error:  # a stranger's module holds whatever it likes
@@ -165,6 +169,15 @@ def copied(model: Callable) -> Callable:
             f"{name_of(model)} cannot be copied, and a copy is what is asked: {_first_line(error)} "
             "Take out of the module what cannot be copied."
         ) from error
+
+
+def _held(value: Any) -> Iterator[Any]:
+    """What a list, a tuple or a dict holds, however deep."""
+    if isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _held(part)
+    else:
+        yield value
 
 
 def prepare(
@@ -179,7 +192,7 @@ def prepare(
             if name and (inner := unwrapped(part)) is not part:
                 net.set_submodule(name, inner)
     set_mode(net, training=False)
-    refusals = []
+    asked, refusals = _asked_labels(net, labels), []
     # A forward with x.float() in it, or a function around a float32 module, insists on float32; an embedding on int64.
     for dtype in (torch.float64, torch.float32, torch.int64):
         if isinstance(net, nn.Module):
@@ -187,10 +200,10 @@ def prepare(
         images = partial(_random_images, shape, levels, dtype)
         x = images(1, torch.Generator())
         try:
-            chosen = _labels(net, x, labels)
+            chosen = _known_labels(net, x) if asked is None else asked
             with torch.no_grad():
                 output = _call(net, x, None if chosen is None else chosen[:1])  # a lazy layer is built here
-        except (CausalityError, _LabelError):
+        except CausalityError:
             raise
         except Exception as error:  # a stranger's module raises whatever it trips over
             refusals.append(error)
@@ -229,30 +242,34 @@ def set_mode(net: Callable, training: bool) -> None:
 # -- labels ---------------------------------------------------------------------------------------
 
 
-class _LabelError(ValueError):
-    """A label that was asked for and cannot be."""
+def _asked_labels(net: Callable, labels: Any) -> Tensor | None:
+    """Takes the classes that were asked for, if the model knows them."""
+    if labels is None:
+        return None
+    several = hasattr(labels, "__iter__") and getattr(labels, "shape", None) != ()
+    given = [index_of(label) for label in (labels if several else [labels])]
+    classes = _classes(net)
+    known = f"{classes} classes" if classes else "classes from 0 on" if _second_parameter(net) else "no classes"
+    fit = known != "no classes" and all(label is not None and 0 <= label < (classes or label + 1) for label in given)
+    require(fit and bool(given), f"labels are {_shown(labels)}, but {name_of(net)} knows {known}.")
+    return torch.tensor(given)
 
 
-def _labels(net: Callable, x: Tensor, labels: Sequence[int] | Tensor | None) -> Tensor | None:
-    """The classes to ask about: as asked for, else all that are declared, else those of 0 to 9 that are taken."""
-    classes, second = declared(net, "classes") if isinstance(net, nn.Module) else None, _second_parameter(net)
-    if labels is not None:
-        several = hasattr(labels, "__iter__") and getattr(labels, "shape", None) != ()
-        given = [_index(label) for label in (labels if several else [labels])]
-        known = "no classes" if not (classes or second) else f"{classes} classes" if classes else "classes from 0 on"
-        fit = known != "no classes" and all(
-            label is not None and 0 <= label < (classes or label + 1) for label in given
-        )
-        require(fit and bool(given), f"labels are {_shown(labels)}, but {name_of(net)} knows {known}.", _LabelError)
-        return torch.tensor(given)
-    if classes is not None:
+def _known_labels(net: Callable, x: Tensor) -> Tensor | None:
+    """Gives all classes that a model declares, else those of 0 to 9 that it takes, if it cannot do without."""
+    if classes := _classes(net):
         return torch.arange(classes)
-    if second is None or second.default is not second.empty:  # it does without
+    second = _second_parameter(net)
+    if second is None or second.default is not second.empty:
         return None
     chosen = [0]
     while len(chosen) < 10 and _takes(net, x, len(chosen)):
         chosen.append(len(chosen))
     return torch.tensor(chosen)
+
+
+def _classes(net: Callable) -> int | None:
+    return declared(net, "classes") if isinstance(net, nn.Module) else None
 
 
 def _second_parameter(net: Callable) -> inspect.Parameter | None:
@@ -306,7 +323,7 @@ def _read(net: Callable, x: Tensor, output: Any) -> None:
     kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
     require(
         getattr(kind, "is_floating_point", False),
-        f"{name_of(net)} returned {kind}: the probes read real numbers, one tensor alone.",
+        f"{name_of(net)} returned {kind}: give a forward that returns one tensor of real numbers and nothing else.",
     )
     fits = {4: (len(x), *x.shape[2:]), 5: x.shape}.get(output.dim())
     require(
@@ -330,6 +347,8 @@ def _read(net: Callable, x: Tensor, output: Any) -> None:
 
 def _permutation(x: Tensor, output: Tensor) -> str:
     """The likely reason for an output of another shape."""
+    if output.dim() == 3 and output.shape[1] == x.shape[2] * x.shape[3]:
+        return f" Pixels in one axis? Give output.mT.unflatten(2, {tuple(x.shape[2:])})."
     sizes = dict(zip("NCHW", x.shape, strict=True))
     for layout in LAYOUTS:
         if len(layout) == output.dim() and all(

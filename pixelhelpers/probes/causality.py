@@ -68,9 +68,11 @@ def check_causal(
         model: a module or function that maps images `[N, C, H, W]`, float64 with integers in
             `[0, levels)`, to `[N, features, H, W]` (for C > 1 features belong to channels as in
             `layers.channel_groups`) or to `[N, levels, C, H, W]`. A module is opened where it is wrapped
-            (compiled, DataParallel) and copied; what a function calls is not, so give the module where there is one. One that insists on float32 is asked in float32, with a coarser tolerance, and one that
+            (compiled, DataParallel) and copied; what a function calls is not, so give the module where there
+            is one. One that insists on float32 is asked in float32, with a coarser tolerance, and one that
             insists on integers in int64. One that declares `classes`, or whose forward cannot do without a second
-            argument, gets a label as that, int64 `[N]`. Logits of -inf, which forbid a level, are compared like numbers.
+            argument, gets a label as that, int64 `[N]`. Logits of -inf, which forbid a level, may come and go
+            with earlier values like all others.
         shape: (C, H, W) of the images, or (H, W). Default: 8 x 8, or 16 x 16 if it takes no smaller ones; and the
             model's own size besides, if it declares an `image_size`.
         levels: number of levels of a value, at least 2; default: the model's own `levels`, else 256.

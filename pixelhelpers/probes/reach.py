@@ -216,6 +216,12 @@ def effective_receptive_field(
     row, column = inside(at, height, width)
     net = as_model(copied(model), levels=None, image_channels=channels, shape=(height, width))
     net = net.cpu().float().eval().requires_grad_(False)
+    least, most = images.aminmax() if len(images) else (-1, -1)
+    require(
+        0 <= least and most < net.levels,
+        f"images hold {len(images)} images of levels from {int(least)} to {int(most)}: give at least one, of levels "
+        f"from 0 to {net.levels - 1}.",
+    )
     label = net.labels(label, len(images))
     total = torch.zeros(height, width)
     for part in torch.arange(len(images)).split(16):
