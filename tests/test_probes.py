@@ -28,8 +28,8 @@ from pixelhelpers.probes import (
 )
 
 SHAPE = (1, 6, 6)
-PLACE = r"output \(channel (\d), row (\d), column (\d)\)"
-LEAK = PLACE + r" changes with input \(channel (\d), row (\d), column (\d)\), which is not drawn"
+PLACE = r"output \(channel (\d), row (\d+), column (\d+)\)"
+LEAK = PLACE + r" changes with input \(channel (\d), row (\d+), column (\d+)\), which is not drawn"
 
 
 class OwnMask(nn.Conv2d):
@@ -335,7 +335,7 @@ HIDDEN = {
     "far to the right": (Faulty(lambda self, x: ahead(x, 0, 11), image_size=28), "11 columns too far to the right"),
     "far below": (Faulty(lambda self, x: ahead(x, 12, 3), image_size=28), "rows below are open"),
     "far below, behind a gate": (
-        Faulty(lambda self, x: self.gate * ahead(x, 9, 0), image_size=14, gate=torch.zeros(1)),
+        Faulty(lambda self, x: self.gate * ahead(x, 9, 0), image_size=20, gate=torch.zeros(1)),
         "rows below are open.*all zero: gate",
     ),
     "right half": (Faulty(lambda self, x: x * (torch.arange(x.shape[3]) >= 8), image_size=16), PIXEL),
