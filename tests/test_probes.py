@@ -263,6 +263,7 @@ def test_images_that_are_mixed_across_the_batch_are_caught():
         return F.pad(x, (1, 0))[..., :-1] + x.mean(0, keepdim=True)
 
     assert "another image of its batch" in accused(mixed)
+    assert "BatchNorm2d (stem.1) in train mode" in accused(network(after_stem=nn.BatchNorm2d(8), classes=3))
 
 
 class Gated(nn.Module):
@@ -427,6 +428,7 @@ def test_outputs_that_are_no_numbers_are_refused(value):
         return out
 
     assert "row 1, column 2 is NaN or infinite" in accused(broken)
+    assert "row 0, column 0 forbids every level" in accused(lambda x: F.pad(x, (1, 0))[..., :-1] - torch.inf)
 
 
 @pytest.mark.parametrize(

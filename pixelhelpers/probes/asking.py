@@ -336,13 +336,18 @@ def _read(net: Callable, x: Tensor, output: Any) -> None:
         f"{name_of(net)} maps images {tuple(x.shape)} to {tuple(output.shape)}: "
         f"{x.shape[1]} channels need as many features or more, or [N, levels, C, H, W].",
     )
-    nothing_left = output.isneginf().all(1, keepdim=True)  # -inf forbids a level; of all, that is no answer
-    if (bad := output.isnan() | output.isposinf() | nothing_left).any():
-        *_, row, column = bad.nonzero()[0].tolist()
+    if (bad := output.isnan() | output.isposinf()).any():
         raise CausalityError(
-            f"the output at row {row}, column {column} is NaN or infinite: nothing can be said of "
-            "the model before all its outputs are finite (-inf may forbid a level, not all of them)."
+            f"the output at {_first_place(bad)} is NaN or infinite: nothing can be said of "
+            "the model before all its outputs are finite."
         )
+    if (bad := output.isneginf().all(1)).any():  # -inf forbids a level
+        raise CausalityError(f"the output at {_first_place(bad)} forbids every level: all its logits are -inf.")
+
+
+def _first_place(bad: Tensor) -> str:
+    *_, row, column = bad.nonzero()[0].tolist()
+    return f"row {row}, column {column}"
 
 
 def _permutation(x: Tensor, output: Tensor) -> str:

@@ -281,7 +281,8 @@ class _Search:
             return found.alive
         classes = _some_classes(found.labels, self.subject.labels)
         if self.steps == len(self.rank):  # single changes of random images show more plainly what leaks where
-            label = None if found.labels is None else found.labels[:1]
+            asked = self.subject.labels if found.labels is None or len(found.labels) == 0 else found.labels
+            label = None if asked is None else asked.min()[None]
             singly = partial(self.one_by_one, training=training, label=label)
             if (closer := singly(net)).leaks:
                 found, find = closer, singly
