@@ -427,7 +427,7 @@ def test_a_module_of_ones_own_loads_what_fit_wrote_and_the_command_line_says_how
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), other.parameters(), strict=True))
     for words in (["evaluate"], ["sample", "--out", str(tmp_path / "x.png")]):
         assert main([*words, str(tmp_path / "best")]) == 1
-        assert "of a module of one's own, Net: build that" in capsys.readouterr().err
+        assert "of a module of one's own, 'Net': build that" in capsys.readouterr().err
 
 
 # -- any number of levels -------------------------------------------------------------------------------------
