@@ -1,4 +1,4 @@
-"""Is it causal? `check_causal` measures what acts on what, `effects`, and names the likely mistake.
+"""Is it causal? `check_causal` asks and names the likely mistake; `searched` says where it looked, `effects` what acts.
 
 A model that sees what it is asked to predict reaches a wonderful likelihood that means nothing. The probe
 finds that out by experiment: it changes values of the input and watches the output.
