@@ -596,9 +596,10 @@ def test_spoilt_weights_are_refused_by_name_and_by_the_command_line(folder, numb
 
 def test_weights_with_a_changed_bit_are_refused_or_the_same(folder):
     path, chance = folder / "model.safetensors", random.Random(0)
-    content, weights, refused = path.read_bytes(), load_file(path), 0
+    content, refused = path.read_bytes(), 0
+    weights = PixelCNN.from_pretrained(folder).state_dict()
     length = 8 + int.from_bytes(content[:8], "little")
-    for _ in range(200):
+    for _ in range(100):
         place = chance.randrange(chance.choice((8, length, len(content))))
         path.write_bytes(content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :])
         try:
@@ -608,7 +609,7 @@ def test_weights_with_a_changed_bit_are_refused_or_the_same(folder):
             refused += 1
         else:
             assert all(torch.equal(loaded[name], value) for name, value in weights.items())
-    assert refused > 150
+    assert refused > 75
 
 
 def test_a_header_that_claims_terabytes_costs_nothing(folder):

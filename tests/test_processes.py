@@ -152,7 +152,7 @@ def test_time_and_patience_end_both_processes_after_the_same_step(two):
 def checkpoint(folder):
     with safe_open(folder / "last.safetensors", framework="pt") as file:
         assert all(file.get_tensor(name) is not None for name in file.keys())
-        return json.loads(file.metadata()["run"])
+        return json.loads(file.metadata()["about"])
 
 
 @on_linux
