@@ -1,5 +1,5 @@
-"""What arguments may be: `whole` and `real` numbers of any library, `integers` in a tensor or an array; and how they
-are `shown` where they are refused."""
+"""What arguments may be: `whole` and `real` numbers of any library, `integers` in a tensor or an array, an
+`image_shape`; and how they are `shown` where they are refused."""
 
 import operator
 from typing import Any
@@ -87,6 +87,30 @@ def integers(name: str, values: Any, expected: str) -> Tensor:
         f"{name} has type {kind} and shape {tuple(tensor.shape)}: give {expected}.",
     )
     return tensor.long() if kind in (torch.uint16, torch.uint32, torch.uint64) else tensor  # which lack most operations
+
+
+def image_shape(shape: Any) -> tuple[int | None, int, int]:
+    """Gives (channels, height, width) of what may be (height, width), whose channels nobody says: None.
+
+    Arguments:
+        shape: whole numbers, at least 1.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> image_shape((3, 8, 8)), image_shape(torch.tensor([8, 10]))
+        ((3, 8, 8), (None, 8, 10))
+    """
+    try:
+        sides = [whole("shape", side) for side in shape]
+    except (TypeError, ValueError):
+        sides = []
+    require(
+        len(sides) in (2, 3) and min(sides) >= 1,
+        f"shape is {shown(shape)}: give (height, width) or (channels, height, width), whole numbers, at least 1.",
+    )
+    return tuple([None, *sides][-3:])
 
 
 def _check_scalar(number: Any) -> None:

@@ -1,6 +1,5 @@
 """All proofs at once, asked of anybody's model: `check_model` and its `Report`."""
 
-import copy
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -9,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .arguments import image_shape
 from .data.images import value_type
 from .errors import CausalityError, ModelError, require
 from .files import read_weights
-from .models.base import AutoregressiveModel
-from .models.own import OwnModule, as_model, sides, unwrapped
-from .probes import check_causal
+from .models.base import AutoregressiveModel, at_least
+from .models.own import OwnModule, as_model, sides
+from .probes.asking import copied, known_labels
+from .probes.causality import searched
 from .sampling import chosen_method, sample, why_not_cached
 from .scoring import total_probability
 from .tables import Table
@@ -37,7 +38,7 @@ def check_model(
     model: nn.Module,
     shape: tuple[int, int] | tuple[int, int, int] | None = None,
     levels: int | None = None,
-    labels: Iterable[int] | None = None,
+    labels: int | Iterable[int] | None = None,
 ) -> Report:
     """Asks of anybody's model what every model of the package has been asked; raises with the first fault.
 
@@ -50,9 +51,10 @@ def check_model(
         model: a model of the package or a subclass, or a module that maps `[N, C, H, W]` to
             `[N, levels, H, W]`, for colour `[N, levels, C, H, W]`.
         shape: (H, W) or (C, H, W) of the images for all questions but the sums; default: 8 x 10, or the next size
-            that the model takes. A leak from further away than that is not seen.
+            that the model takes. Whether it is causal is then asked as `check_causal` does by default, and there
+            stands what such a search cannot find.
         levels: number of levels of a value; default: the model's own.
-        labels: classes to ask about, for a model with classes; default: the first, the middle and the last.
+        labels: class or classes to ask about, for a model with classes; default: the first, the middle and the last.
 
     Returns:
         the report. A question that cannot be asked of this model says so.
@@ -66,7 +68,7 @@ def check_model(
         >>> from pixelhelpers import PixelCNN
         >>> check_model(PixelCNN(levels=4, hidden=8, blocks=1))
         question                           answer   detail
-        causal                             holds    1×8×10, evaluation and training mode
+        causal                             holds    1×8×8 and 1×28×28, evaluation and training mode
         probabilities sum to 1             holds    all 256 images of 1×2×2
         log-probability is the sum         holds    6 random images of 1×8×10
         a step equals forward              holds    6 random images of 1×8×10
@@ -74,54 +76,33 @@ def check_model(
         comes back from a file as it was   holds    weights and likelihoods
     """
     require(isinstance(model, nn.Module), f"model is a {type(model).__name__}: give a torch.nn.Module.", TypeError)
-    net = copy.deepcopy(unwrapped(model)).cpu()
+    net = copied(model).cpu()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _Examination(net, shape, levels, labels).report()
-
-
-class _OfClass(nn.Module):
-    """A model with its class fixed, so that a probe can ask about any."""
-
-    def __init__(self, model: AutoregressiveModel, label: int | None):
-        super().__init__()
-        self.model, self.label = model, label
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model.conditional_parameters(x, self.label)
-
-    def order(self, shape: tuple[int, ...]) -> Tensor:
-        return self.model.order(shape)
 
 
 class _Examination:
     """The questions of `check_model`, in turn."""
 
     def __init__(self, net: nn.Module, shape: Sequence[int] | None, levels: int | None, labels: Iterable[int] | None):
-        require(
-            shape is None or (isinstance(shape, Sequence) and len(shape) in (2, 3) and min(shape) >= 1),
-            f"shape is {shape}: give (height, width) or (channels, height, width).",
-        )
-        channels, *sides = (1, 8, 10) if shape is None else (1, *shape)[-3:]
-        told = {} if shape is None or isinstance(net, AutoregressiveModel) else {"image_size": tuple(sides)}
-        if told and len(shape) == 3:
-            told["image_channels"] = channels
+        channels, *size = (None,) if shape is None else image_shape(shape)
+        if levels is not None:
+            at_least(2, levels=levels)
         try:
-            model = as_model(net, levels=levels, **told)
+            model = as_model(net, levels=levels, image_channels=channels, image_size=tuple(size) or None)
         except ValueError as error:
+            if shape is not None or isinstance(net, AutoregressiveModel):
+                raise
             raise ValueError(f"{error} Or give shape=(C, H, W) here.") from error
-        require(
-            shape is None or len(shape) == 2 or channels == model.image_channels,
-            f"shape is {shape}, but the model was built for {model.image_channels} channels.",
-        )
         self.model, self.is_own, self.name = model.eval(), isinstance(model, OwnModule), type(net).__name__
-        self.labels = self._known(labels)
-        self.shape = (model.image_channels, *(self._some_size() if shape is None else sides))
+        self.labels, self.asked = self._known(labels), shape is not None
+        self.shape = (model.image_channels, *(self._some_size() if shape is None else size))
         self._refusal(self.shape, strict=True)
-        self.exact = copy.deepcopy(self.model).double()
+        self.exact = copied(self.model).double()
         self.is_single = self._refuses_double()
         if self.is_single:
-            self.exact = copy.deepcopy(self.model).float()
+            self.exact = copied(self.model).float()
         self.tolerance = 5e-4 if self.is_single else 1e-9
         self.images = torch.randint(model.levels, (6, *self.shape), dtype=value_type(model.levels))
 
@@ -146,9 +127,7 @@ class _Examination:
         classes = self.model.classes
         if labels is None:
             return [None] if classes is None else sorted({0, classes // 2, classes - 1})
-        labels = torch.as_tensor(list(labels))
-        require(labels.numel() and labels.dim() == 1, f"labels are {labels.tolist()}: give one class or more, or None.")
-        return self.model.labels(labels, len(labels)).tolist()
+        return known_labels(self.model, labels).tolist()
 
     def _mixed(self, count: int) -> Tensor | None:
         """The classes in turn: a batch in which images of several stand side by side."""
@@ -210,12 +189,13 @@ class _Examination:
     # -- the questions --------------------------------------------------------------------------------
 
     def _causal(self) -> tuple[str, str]:
-        for label in self.labels:
-            try:
-                check_causal(_OfClass(self.model, label), self.shape, self.model.levels)
-            except CausalityError as error:
-                raise CausalityError(self._of(label, str(error))) from None
-        return "holds", f"{'×'.join(map(str, self.shape))}, evaluation and training mode{self._classes()}"
+        labels = None if self.labels == [None] else self.labels
+        try:
+            shapes = searched(self.model, self.shape if self.asked else None, self.model.levels, labels=labels)
+        except CausalityError as error:
+            raise CausalityError(self._of(None, str(error))) from None
+        sizes = " and ".join("×".join(map(str, shape)) for shape in shapes)
+        return "holds", f"{sizes}, evaluation and training mode{self._classes()}"
 
     def _sum(self) -> tuple[str, str]:
         if self.is_single:
@@ -322,11 +302,11 @@ class _Examination:
 
     @torch.no_grad()
     def _file(self) -> tuple[str, str]:
-        model = copy.deepcopy(self.model).float()  # what a file is loaded into
+        model = copied(self.model).float()  # what a file is loaded into
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
             if self.is_own:
-                again = copy.deepcopy(model)
+                again = copied(model)
                 for value in again.module.parameters():
                     value.fill_(0.1)
                 again.module.load_state_dict(read_weights(Path(folder) / "model.safetensors"))

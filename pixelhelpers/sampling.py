@@ -16,7 +16,7 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
-from .arguments import integers, real, whole
+from .arguments import image_shape, integers, real, whole
 from .data.images import value_type
 from .errors import CausalityError, require
 from .hardware import free_memory, full_precision
@@ -262,24 +262,15 @@ def model_and_shape(
     if given is not None and given.dim() not in (3, 4):
         raise ValueError(f"given has shape {tuple(given.shape)}: give integers [C, H, W] or [count, C, H, W].")
     model = unwrapped(model)
-    is_own = not isinstance(model, AutoregressiveModel)
-    size = facts_of(model).get("image_size", 28) if is_own else model.image_size
-    channels = facts_of(model).get("image_channels") if is_own else model.image_channels
+    facts = facts_of(model)
     if shape is None:
-        shape = sides(size) if given is None else tuple(given.shape[-2:])
-    try:
-        *asked, height, width = (whole("shape", side) for side in shape)
-    except (TypeError, ValueError):
-        raise ValueError(f"shape is {shape}: give (height, width) or (channels, height, width) in pixels.") from None
-    require(
-        len(asked) <= 1 and min(*asked, height, width) >= 1,
-        f"shape is {shape}: give (height, width) or (channels, height, width) in pixels.",
-    )
+        shape = sides(facts.get("image_size", 28)) if given is None else given.shape[-2:]
+    asked, height, width = image_shape(shape)
     if given is not None and tuple(given.shape[-2:]) != (height, width):
         raise ValueError(
             f"shape is {shape}, but given has {tuple(given.shape[-2:])}: leave shape out.{_channels_last(given)}"
         )
-    channels = channels or (*asked, *(() if given is None else given.shape[-3:-2]), None)[0]
+    channels = facts.get("image_channels") or asked or (None if given is None else given.shape[-3])
     model = model_of_images(model, (channels, height, width), min(count, _at_once((height, width), 256)))
     if given is not None and given.shape[-3] != model.image_channels:
         raise ValueError(
@@ -288,7 +279,7 @@ def model_and_shape(
             f"{_channels_last(given)}"
         )
     require(
-        asked in ([], [model.image_channels]),
+        asked in (None, model.image_channels),
         f"shape is {shape}, but the model draws {model.image_channels} channels: give (height, width).",
     )
     return model, (model.image_channels, height, width)

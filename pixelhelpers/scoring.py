@@ -1,7 +1,5 @@
-"""What a likelihood is worth: `bits_per_dim`, `evaluate` (`total_nats`), `total_probability`; and what a model can
-score, `model_for` and `check_labels`."""
+"""What a likelihood is worth: `bits_per_dim`, `evaluate` (`total_nats`, `check_labels`), and `total_probability`."""
 
-import copy
 import math
 
 import torch
@@ -9,12 +7,12 @@ from torch import Tensor, nn
 
 from .arguments import integers, whole
 from .errors import require
-from .models.base import AutoregressiveModel, evaluation_mode
-from .models.own import as_model, facts_of, model_of_images, unwrapped
+from .models.base import AutoregressiveModel, at_least, evaluation_mode
+from .models.own import GIVE_IMAGES, as_model, model_for
+from .probes.asking import copied, shape_of
 from .processes import Processes, together
 
 MOST_IMAGES = 200_000
-GIVE_IMAGES = "integers [N, C, H, W], N > 0"
 
 
 def bits_per_dim(log_prob: Tensor, images: Tensor) -> Tensor:
@@ -90,48 +88,6 @@ def total_nats(
     return float(processes.sum(total))
 
 
-def model_for(
-    model: nn.Module, images: Tensor, name: str, batch_size: int = 1, classes: int | None = None
-) -> AutoregressiveModel:
-    """Takes a model or a module as a model, and refuses images that it cannot score, by the name that is given.
-
-    Arguments:
-        model: as for `evaluate`.
-        images: what is to be scored.
-        name: what to call them.
-        batch_size: how many at once.
-        classes: how many there are, for a module that wants a label and does not say how many it knows.
-    """
-    require(
-        isinstance(images, Tensor) and images.dim() == 4 and len(images) != 0 and not images.is_floating_point(),
-        f"{name} has type {getattr(images, 'dtype', type(images).__name__)} and shape "
-        f"{tuple(getattr(images, 'shape', ()))}: give {GIVE_IMAGES}."
-        + (f" Grey? {name}[:, None]." if getattr(images, "ndim", 0) == 3 else ""),
-    )
-    module = unwrapped(model)
-    channels = (
-        module.image_channels if isinstance(module, AutoregressiveModel) else facts_of(module).get("image_channels")
-    )
-    require(
-        channels == images.shape[1] or images.shape[1] <= 4 or images.shape[3] > 4,
-        f"{name} has shape {tuple(images.shape)}: channels last? give images.permute(0, 3, 1, 2), [N, C, H, W].",
-    )
-    model = model_of_images(module, tuple(images.shape[1:]), min(batch_size, len(images)), classes)
-    if int(images.min()) < 0 or int(images.max()) >= model.levels:
-        raise ValueError(
-            f"{name} has values from {int(images.min())} to {int(images.max())}, but the model knows "
-            f"{model.levels} levels: give integers from 0 to {model.levels - 1}."
-        )
-    require(
-        images.shape[1] == model.image_channels,
-        f"{name} has {images.shape[1]} channels, shape {tuple(images.shape)}, but the model was built for "
-        f"{model.image_channels}: give images [N, {model.image_channels}, H, W], or build it with "
-        f"image_channels={images.shape[1]}.",
-    )
-    model.order(tuple(images.shape[1:]))  # refuses a size that the model cannot draw
-    return model
-
-
 def check_labels(model: AutoregressiveModel, labels: Tensor | None, images: Tensor, name: str) -> None:
     """Refuses labels that do not belong to the images, by the name that is given."""
     if model.classes is not None:
@@ -153,12 +109,12 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
             integers in `[0, levels)`, to logits `[N, levels, H, W]`, for colour
             `[N, levels, C, H, W]`.
         shape: (H, W) of grey images, or (C, H, W).
-        levels: number of levels of a value; at most 200,000 images, levels^(C H W), can be asked.
+        levels: number of levels of a value, at least 2; at most 200,000 images, levels^(C H W), can be asked.
         label: class in `[0, classes)` for a model with classes: the sum is 1 for every one of them.
             None takes class 0.
 
     Returns:
-        the sum, computed in double precision in evaluation mode.
+        the sum, computed in evaluation mode, in double precision where the model admits it.
 
     Raises:
         ValueError: for too many images, or for other levels than a model of the package has.
@@ -171,20 +127,28 @@ def total_probability(model: nn.Module, shape: tuple[int, ...], levels: int, lab
         >>> round(total_probability(PixelCNN(levels=3, hidden=8, blocks=1), (2, 2), levels=3), 9)
         1.0
     """
-    channels, height, width = shape if len(shape) == 3 else (1, *shape)
-    values = channels * height * width
-    count = levels**values
+    channels, height, width = shape = shape_of(model, shape)
+    levels, values = whole("levels", levels), channels * height * width
+    at_least(2, levels=levels)
+    written = values * math.log10(levels) < 15  # a number that somebody can read
+    count = levels**values if written else math.inf
     require(
         count <= MOST_IMAGES,
-        f"there are {levels}^{values} = {count:,} images of shape {tuple(shape)} with {levels} "
+        f"there are {levels}^{values}{f' = {count:,}' if written else ''} images of shape {shape} with {levels} "
         f"levels: take a smaller shape or fewer levels (at most {MOST_IMAGES:,} images).",
     )
-    net = as_model(copy.deepcopy(model), levels=levels, image_channels=channels, image_size=(height, width))
-    require(net.levels == levels, f"levels is {levels}, but the model was built with levels={net.levels}.")
-    net = net.cpu().double().eval()
+    net = as_model(copied(model), levels=levels, image_channels=channels, image_size=(height, width)).cpu().eval()
     label = 0 if label is None and net.classes is not None else label
-    place, total = levels ** torch.arange(values), 0.0
-    for numbers in torch.arange(count).split(4096):
-        x = (numbers[:, None] // place % levels).view(-1, channels, height, width)
+    try:
+        return _total(net.double(), shape, levels, label)
+    except RuntimeError:  # float32 inside
+        return _total(net.float(), shape, levels, label)
+
+
+def _total(net: AutoregressiveModel, shape: tuple[int, int, int], levels: int, label: int | None) -> float:
+    values, total = math.prod(shape), 0.0
+    place = levels ** torch.arange(values)
+    for numbers in torch.arange(levels**values).split(4096):
+        x = (numbers[:, None] // place % levels).view(-1, *shape)
         total += float(net.log_prob(x, label).double().exp().sum())
     return total

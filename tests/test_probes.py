@@ -3,13 +3,17 @@
 import itertools
 import random
 import re
+import threading
+from functools import partial
 
+import numpy
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from pixelhelpers import total_probability
+from pixelhelpers import as_model, total_probability
 from pixelhelpers.layers import MaskedConv2d, raster_mask
 from pixelhelpers.models import GatedPixelCNN, PixelCNN, ResidualBlock
 from pixelhelpers.probes import (
@@ -24,8 +28,8 @@ from pixelhelpers.probes import (
 )
 
 SHAPE = (1, 6, 6)
-PLACE = r"output \(channel (\d), row (\d), column (\d)\)"
-LEAK = PLACE + r" changes with input \(channel (\d), row (\d), column (\d)\), which is not drawn"
+PLACE = r"output \(channel (\d), row (\d+), column (\d+)\)"
+LEAK = PLACE + r" changes with input \(channel (\d), row (\d+), column (\d+)\), which is not drawn"
 
 
 class OwnMask(nn.Conv2d):
@@ -259,6 +263,9 @@ def test_images_that_are_mixed_across_the_batch_are_caught():
         return F.pad(x, (1, 0))[..., :-1] + x.mean(0, keepdim=True)
 
     assert "another image of its batch" in accused(mixed)
+    assert "BatchNorm2d (stem.1) in train mode" in accused(network(after_stem=nn.BatchNorm2d(8), classes=3))
+    own = as_model(nn.Sequential(MaskedConv2d("A", 1, 8, 3), nn.BatchNorm2d(8)), image_size=6)
+    assert "BatchNorm2d (1) in train mode" in accused(own)
 
 
 class Gated(nn.Module):
@@ -288,6 +295,128 @@ def test_a_leak_behind_a_relu_that_is_mostly_shut_is_caught():
     assert "type B stem" in accused(model)
 
 
+class Faulty(nn.Module):
+    """An honest network, to which something is added that is not."""
+
+    def __init__(self, extra, **attributes):
+        super().__init__()
+        torch.manual_seed(0)
+        self.base, self.extra = nn.Sequential(MaskedConv2d("A", 1, 8, 3), nn.ReLU(), MaskedConv2d("B", 8, 6, 1)), extra
+        for name, value in attributes.items():
+            self.register_buffer(name, value) if isinstance(value, torch.Tensor) else setattr(self, name, value)
+
+    def forward(self, x):
+        return self.base(x / 255) + self.extra(self, x).to(x)
+
+
+class Conditional(Faulty):
+    def forward(self, x, label):
+        return self.base(x / 255) + self.extra(x, label)
+
+
+def ahead(x, down, right):
+    """Shows every pixel the one that lies so far below and to the right, zeros beyond the border."""
+    return F.pad(x, (0, right, 0, down))[..., down:, right:]
+
+
+def only(label, which, x):
+    return (label == which).view(-1, 1, 1, 1) * x
+
+
+PIXEL, WHOLE, MIXED = "type B stem", "every output sees the whole image", "images of a batch are mixed"
+RIGHT = torch.arange(8) > 3  # columns
+HIDDEN = {
+    "at the highest level": (Faulty(lambda self, x: x == 255), PIXEL),
+    "at level 0": (Faulty(lambda self, x: x == 0), PIXEL),
+    "statistics past a threshold": (Faulty(lambda self, x: x.mean((1, 2, 3), keepdim=True) > 200), WHOLE),
+    "a bright image": (Faulty(lambda self, x: x.mean((1, 2, 3), keepdim=True) > 254), WHOLE),
+    "an empty image": (Faulty(lambda self, x: x.amax((1, 2, 3), keepdim=True) == 0), WHOLE),
+    "where the first pixel is bright": (Faulty(lambda self, x: (x[..., :1, :1] > 200) * x), PIXEL),
+    "a gate in a buffer": (Faulty(lambda self, x: self.gate * x, gate=torch.zeros(1)), PIXEL + ".*all zero: gate"),
+    "one class": (Conditional(lambda x, label: only(label, 7, x), classes=10), PIXEL + r".*\(class 7\)"),
+    "a class that was told": (
+        as_model(Conditional(lambda x, label: only(label, 3, x)), classes=4),
+        PIXEL + r".*\(class 3\)",
+    ),
+    "a gate in a module that was told": (
+        as_model(Faulty(lambda self, x: self.gate * x, gate=torch.zeros(1)), image_size=6),
+        PIXEL + ".*all zero: gate",
+    ),
+    "far to the right": (Faulty(lambda self, x: ahead(x, 0, 11), image_size=28), "11 columns too far to the right"),
+    "far below": (Faulty(lambda self, x: ahead(x, 12, 3), image_size=28), "rows below are open"),
+    "far below, behind a gate": (
+        Faulty(lambda self, x: self.gate * ahead(x, 9, 0), image_size=20, gate=torch.zeros(1)),
+        "rows below are open.*all zero: gate",
+    ),
+    "right half": (Faulty(lambda self, x: x * (torch.arange(x.shape[3]) >= 8), image_size=16), PIXEL),
+    "beside huge numbers": (
+        Faulty(lambda self, x: (x / 1e4).masked_fill(RIGHT, -1e9)),
+        PIXEL,
+    ),
+    "beside -inf": (
+        Faulty(
+            lambda self, x: x.expand(-1, 6, -1, -1).masked_fill(
+                RIGHT & (torch.arange(6) == 5).view(6, 1, 1), -torch.inf
+            )
+        ),
+        PIXEL,
+    ),
+    "which levels are forbidden": (
+        Faulty(lambda self, x: (0 * x).masked_fill((x > 100) & (torch.arange(6) == 5).view(6, 1, 1), -torch.inf)),
+        PIXEL,
+    ),
+    "in training": (Faulty(lambda self, x: x * self.training), PIXEL),
+    "the brightest of the batch": (Faulty(lambda self, x: x.amax() * (x < 0) + x.amax()), MIXED),
+    "Fourier": (Faulty(lambda self, x: torch.fft.fft2(x).real), "rows below"),
+    "half a pyramid": (Faulty(lambda self, x: F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)), "rows below"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_leak_that_hides_is_caught_and_named(name):
+    model, words = HIDDEN[name]
+    assert re.search(f"(?s){words}", accused(model, None)), name
+
+
+def test_without_what_is_added_nothing_is_accused():
+    check_causal(Faulty(lambda self, x: 0 * x, image_size=28, gate=torch.zeros(1)))
+    check_causal(Conditional(lambda x, label: label.view(-1, 1, 1, 1).to(x), classes=10))
+
+
+def test_a_leak_is_traced_to_one_value_of_a_large_image_and_really_moves_that_output():
+    model = Faulty(lambda self, x: ahead(x, 12, 3), image_size=28)
+    numbers = [int(number) for number in re.search(LEAK, accused(model, None)).groups()]
+    (_, row, column), (_, below, right) = numbers[:3], numbers[3:]
+    assert (below - row, right - column) == (12, 3)
+
+
+def test_the_classes_that_are_asked_about_can_be_chosen():
+    model = HIDDEN["one class"][0]
+    check_causal(model, labels=[0, 1, 9])
+    assert "(class 7)" in accused(model, None, labels=[6, 7])
+    assert "(class 7)" not in accused(model, None, labels=7)  # all that were asked
+    for labels, words in (
+        ([10], "label runs from 10 to 10: the model knows 0 … 9"),
+        ([-1], "label runs from -1 to -1"),
+        ([], r"labels has type torch.float32 and shape \(0,\): give one class or more"),
+        (1.5, r"labels has type torch.float32"),
+        ("ab", "labels is 'ab': give one class or more"),
+        ([[1]], r"labels have shape \(1, 1\): give one class or more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_causal(model, labels=labels)
+    with pytest.raises(ValueError, match=r"labels are \[0\], but MaskedConv2d knows no classes"):
+        check_causal(MaskedConv2d("A", 1, 4, 3), labels=[0])
+
+
+def test_a_model_that_answers_twice_in_two_ways_is_refused_for_that():
+    chance = random.Random(0)
+    calls = itertools.count()
+    for noise in (lambda x: chance.random() * x, lambda x: x * 0 + next(calls)):
+        message = accused(lambda x, noise=noise: F.pad(x, (1, 0))[..., :-1] + noise(x))
+        assert "not deterministic: asked twice" in message and "Likely mistake" not in message
+
+
 # -- dead heads and broken outputs ----------------------------------------------------------------
 
 
@@ -315,6 +444,7 @@ def test_outputs_that_are_no_numbers_are_refused(value):
         return out
 
     assert "row 1, column 2 is NaN or infinite" in accused(broken)
+    assert "row 0, column 0 forbids every level" in accused(lambda x: F.pad(x, (1, 0))[..., :-1] - torch.inf)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +454,18 @@ def test_outputs_that_are_no_numbers_are_refused(value):
         (lambda x: x.sum((1, 2, 3)), r"to \(1,\)"),
         (lambda x: (x, x), "returned tuple"),
         (lambda x: x > 3, "returned torch.bool"),
+        (lambda x: x.expand(-1, 5, -1, -1).movedim(1, -1), r"Channels last\? Give output.permute\(0, 3, 1, 2\)"),
+        (
+            lambda x: x[:, None].expand(-1, 1, 5, -1, -1),
+            r"Axes in another order\? Give output.permute\(0, 2, 1, 3, 4\)",
+        ),
+        (
+            lambda x: x.expand(-1, 5, -1, -1).flatten(2).mT,
+            r"Pixels in one axis\? Give output.mT.unflatten\(2, \(6, 6\)\)",
+        ),
+        (lambda x: x.expand(-1, 5, -1, -1)[0], r"to \(5, 6, 6\): the probes read \[N, features, H, W\]"),
+        (lambda x: x + torch.zeros(28), r"does not take images \(1, 1, 6, 6\) \(RuntimeError: .*: give its shape="),
+        (lambda x, y, z: x, r"does not take images .*missing 2 required"),
     ],
 )
 def test_outputs_of_another_shape_or_kind_are_refused(model, words):
@@ -332,10 +474,24 @@ def test_outputs_of_another_shape_or_kind_are_refused(model, words):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match=r"shape is .*: give"):
-        check_causal(network(), (6, 6))
+    for shape in (6, (6,), (1, 6, 6.0), (0, 6), (1, 1, 6, 6), "666", (1, 10**6, 10**6), torch.ones(1, 6, 6)):
+        for probe in (check_causal, partial(receptive_field, at=(0, 0)), partial(total_probability, levels=8)):
+            with pytest.raises(ValueError, match=r"shape is .*: give|there are 8\^1000000000000 images"):
+                probe(network(), shape=shape)
+    for levels in (8.0, "8", 1, 9):
+        with pytest.raises(ValueError, match=r"levels is .*: give|levels is 9, but the model was built with levels=8"):
+            check_causal(network(), SHAPE, levels=levels)
+    for order in ([[0, 1], [2]], "raster", [[[0.5] * 6] * 6]):
+        with pytest.raises(ValueError, match=r"order (is|has type|has shape) .*: give"):
+            check_causal(network(), SHAPE, order=order)
     with pytest.raises(ValueError, match=r"order has shape \(5, 5\): give one rank per value"):
-        check_causal(network(), SHAPE, order=torch.zeros(5, 5))
+        check_causal(network(), SHAPE, order=torch.zeros(5, 5, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"channels last\? Give shape=\(1, 6, 7\)"):
+        check_causal(MaskedConv2d("A", 1, 4, 3), (6, 7, 1))
+    with pytest.raises(ValueError, match=r"MaskedConv2d cannot be copied, .*cannot pickle"):
+        layer = MaskedConv2d("A", 1, 4, 3)
+        layer.lock = threading.Lock()
+        check_causal(layer)
     with pytest.raises(TypeError, match="model is a str"):
         check_causal("PixelCNN")
 
@@ -407,6 +563,157 @@ def test_no_false_alarm_for_chance_float32_and_statistics_of_one_pixel():
     check_causal(network(after_stem=NeverDrops()).train(), SHAPE)
     single = MaskedConv2d("A", 1, 8, 3)
     check_causal(lambda x: single(x), SHAPE)  # a function around a float32 module
+
+
+class Odd(nn.Module):
+    """A module with a forward of its own, and parts."""
+
+    def __init__(self, forward, **parts):
+        super().__init__()
+        self.own = forward
+        for name, value in parts.items():
+            self.register_buffer(name, value) if type(value) is torch.Tensor else setattr(self, name, value)
+
+    def forward(self, x, *label):
+        return self.own(self, x, *label)
+
+
+class Stateful(nn.Module):
+    """Counts, averages, and keeps what it has computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls = MaskedConv2d("A", 1, 4, 3), 0
+        self.register_buffer("average", torch.zeros(4))
+
+    def forward(self, x):
+        self.calls += 1
+        self.average = 0.9 * self.average + 0.1
+        self.kept = [self.layer(x) * self.calls + self.average.view(4, 1, 1)]
+        return self.kept[0]
+
+
+class CausalAttention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Linear(1, 8), nn.Linear(8, 6)
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+        self.places = nn.Parameter(torch.randn(36, 8))
+
+    def forward(self, x):
+        h = self.embed(F.pad(x.flatten(2).mT / 8, (0, 0, 1, 0))[:, :-1]) + self.places
+        shut = torch.full((36, 36), -torch.inf).triu(1).to(x)
+        return self.out(h + self.attention(h, h, h, attn_mask=shut, need_weights=False)[0]).mT.unflatten(2, (6, 6))
+
+
+class RowsAfterRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(6, 6, batch_first=True), nn.Linear(6, 24)
+
+    def forward(self, x):
+        return self.out(self.rnn(F.pad(x[:, 0], (0, 0, 1, 0))[:, :-1])[0]).unflatten(2, (4, 6)).movedim(2, 1)
+
+
+def in_bfloat16(self, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        return self.base(x.float()).float()
+
+
+def stack(*last, features=8):
+    return nn.Sequential(MaskedConv2d("A", 1, features, 3), *last)
+
+
+def base(features=6):
+    return {"base": MaskedConv2d("A", 1, features, 3)}
+
+
+TIED = MaskedConv2d("B", 6, 6, 3)
+LAST_LEVELS = (torch.arange(6) > 3).view(6, 1, 1)
+HONEST = {
+    "forbidden levels": lambda: Odd(lambda s, x: s.base(x).masked_fill(LAST_LEVELS, -torch.inf), **base()),
+    "forbidden by an earlier pixel": lambda: Odd(
+        lambda s, x: s.base(x).masked_fill(LAST_LEVELS & (moved_by(x, 0, 1) > 4), -torch.inf), **base()
+    ),
+    "huge numbers": lambda: Odd(lambda s, x: s.base(x).masked_fill(LAST_LEVELS, torch.finfo(x.dtype).min), **base()),
+    "grey logits with an axis for channels": lambda: Odd(lambda s, x: s.base(x)[:, :, None], **base()),
+    "old weight_norm": lambda: stack(nn.utils.weight_norm(nn.Conv2d(8, 6, 1))),
+    "old spectral_norm": lambda: stack(nn.utils.spectral_norm(nn.Conv2d(8, 6, 1))),
+    "spectral_norm": lambda: stack(nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 6, 1))),
+    "weight_norm": lambda: stack(nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 6, 1))),
+    "state": Stateful,
+    "noise of its own": lambda: Odd(
+        lambda s, x: s.base(x) + torch.tensor([s.chance.random() for _ in x]).view(-1, 1, 1, 1),
+        chance=random.Random(0),
+        **base(),
+    ),
+    "noise of torch": lambda: Odd(lambda s, x: s.base(x) + torch.rand(len(x), 6, 1, 1), **base()),
+    "attention": CausalAttention,
+    "an LSTM over rows": RowsAfterRows,
+    "an embedding that wants integers": lambda: Odd(
+        lambda s, x: s.base(s.embed(x[:, 0]).movedim(-1, 1)),
+        base=MaskedConv2d("A", 4, 6, 3),
+        embed=nn.Embedding(256, 4),
+    ),
+    "the mean of what is drawn": lambda: Odd(
+        lambda s, x: (F.pad(x.flatten(1), (1, 0))[:, :-1].cumsum(1) / torch.arange(1, 37)).view(x.shape)
+    ),
+    "places": lambda: Odd(lambda s, x: s.base(x) + torch.sin(torch.arange(6)), **base()),
+    "complex numbers": lambda: Odd(lambda s, x: torch.complex(s.base(x), s.base(x)).pow(2).imag, **base()),
+    "work in place": lambda: Odd(lambda s, x: s.base(x.div_(8).sub_(0.5)), **base()),
+    "autocast": lambda: Odd(in_bfloat16, **base()),
+    "checkpointing": lambda: Odd(lambda s, x: checkpoint(s.base, x, use_reentrant=False), **base()),
+    "dilation": lambda: stack(Odd(lambda s, x: s.layer(F.pad(x, (4, 0, 4, 0))), layer=nn.Conv2d(8, 6, 3, dilation=2))),
+    "a transposed convolution": lambda: Odd(
+        lambda s, x: F.pad(s.layer(x), (0, 0, 1, 0))[:, :, :6, 1:-1], layer=nn.ConvTranspose2d(1, 6, 3)
+    ),
+    "tied weights": lambda: stack(TIED, nn.ReLU(), TIED, features=6),
+    "a mask of zeros": lambda: Odd(
+        lambda s, x: s.base(x) + F.conv2d(x, s.weight * s.shut),
+        weight=nn.Parameter(torch.randn(6, 1, 1, 1)),
+        shut=torch.zeros(1, 1, 1, 1),
+        **base(),
+    ),
+    "a lazy layer": lambda: stack(nn.LazyConv2d(6, 1)),
+    "bfloat16": lambda: stack().bfloat16(),
+    "labels": lambda: Odd(
+        lambda s, x, label: s.base(x) + s.embed(label)[:, :, None, None], classes=4, embed=nn.Embedding(4, 6), **base()
+    ),
+    "parts of other names": lambda: Odd(
+        lambda s, x: s.base(x), levels=nn.ModuleList([nn.ReLU()]), classes=["cat"], order="raster", **base()
+    ),
+    "wrapped": lambda: nn.DataParallel(torch.compile(nn.DataParallel(network(classes=3)))),
+    "parts that are wrapped": lambda: stack(torch.compile(MaskedConv2d("B", 8, 6, 3)), nn.DataParallel(nn.ReLU())),
+    "a part that is wrapped twice": lambda: stack(nn.DataParallel(torch.compile(MaskedConv2d("B", 8, 6, 3)))),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_odd_models_pass_and_are_seen_through(name):
+    torch.manual_seed(0)
+    model = HONEST[name]()
+    check_causal(model, SHAPE)
+    field = receptive_field(model, (3, 3), SHAPE)
+    assert field[:3].any() or field[3, :3].any()
+    assert not field[3, 3:].any() and not field[4:].any()
+
+
+def test_a_module_is_asked_as_it_says_of_itself():
+    """Channels, size, levels and order: a wrong one would be refused, or accused."""
+    columns = torch.arange(48).view(8, 6).T[None].contiguous()
+    layer = MaskedConv2d("A", 1, 6, 3)
+    for order in (columns, columns.numpy(), lambda shape: columns):
+        check_causal(Odd(lambda s, x: s.layer(x.mT).mT, layer=layer).requires_grad_(False), (1, 6, 8), order=order)
+        model = Odd(lambda s, x: s.layer(x.mT).mT, layer=layer)
+        vars(model)["order"] = order
+        check_causal(model, None if not callable(order) else (6, 8))
+        assert "rows below" in accused(model, (6, 8), order=torch.arange(48).view(1, 6, 8))
+    colour = Odd(lambda s, x: s.layer(x), layer=MaskedConv2d("A", 3, 6, 3, 3), image_channels=3, levels=2)
+    check_causal(colour)
+    assert receptive_field(colour, (3, 3)).shape == (28, 28)
+    fixed = Odd(lambda s, x: s.base(x) + s.table, table=torch.randn(6, 10, 12), image_size=(10, 12), **base())
+    check_causal(fixed)
+    assert receptive_field(fixed, (3, 3)).shape == (10, 12)
 
 
 def test_own_value_admits_type_b_and_nothing_more():
@@ -534,11 +841,22 @@ def test_learners_own_modules_are_summed_too():
     torch.manual_seed(0)
     own = nn.Sequential(OwnMask(opened()), nn.ReLU(), nn.Conv2d(8, 3, 1))
     assert total_probability(own, (2, 2), 3) == pytest.approx(1, abs=1e-12)
+    hooked = nn.Sequential(OwnMask(opened()), nn.utils.weight_norm(nn.Conv2d(8, 3, 1)))
+    forbids = Odd(lambda s, x: own(x).masked_fill(torch.arange(3).view(3, 1, 1) == 1, -torch.inf))
+    for model in (hooked, forbids, nn.DataParallel(own)):
+        assert total_probability(model, (2, 2), 3) == pytest.approx(1, abs=1e-6)
+    single = Odd(lambda s, x: s.own_layers(x.float()), own_layers=own)  # refuses double precision
+    assert total_probability(single, [numpy.int64(2), 2], numpy.int64(3)) == pytest.approx(1, abs=1e-4)
 
 
 def test_too_many_images_and_other_levels_are_refused():
     with pytest.raises(ValueError, match=r"3\^16 = 43,046,721 images"):
         total_probability(network(levels=3), (4, 4), 3)
+    for levels, shape in ((256, (28, 28)), (256, (200, 200)), (3, (12, 12))):
+        with pytest.raises(ValueError) as caught:
+            total_probability(stack(features=levels), shape, levels)
+        message = str(caught.value)
+        assert f"there are {levels}^{shape[0] * shape[1]} images" in message and len(message) < 200
     with pytest.raises(ValueError, match=r"levels is 4, but the model was built with levels=3"):
         total_probability(network(levels=3), (1, 2), 4)
 
@@ -643,7 +961,7 @@ def test_the_field_of_a_conditional_model_and_of_the_first_pixel():
     assert receptive_field(network(classes=3), (1, 1), SHAPE).any()
 
 
-@pytest.mark.parametrize("at", [(6, 0), (0, 6), (-1, 0)])
+@pytest.mark.parametrize("at", [(6, 0), (0, 6), (-1, 0), 3, None, (1.5, 2), (1, 2, 3), "ab"])
 def test_a_pixel_outside_the_image_is_refused(at):
     with pytest.raises(ValueError, match=r"give \(row, column\) within 6 x 6"):
         receptive_field(network(), at, SHAPE)
@@ -922,6 +1240,18 @@ def test_a_model_without_a_gradient_and_a_pixel_outside_are_refused():
             return self.layer(x.long().to(x.dtype))
 
     images = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
+    for given, words in (
+        (images.float(), r"images has type torch.float32 and shape \(1, 1, 5, 5\): give integers"),
+        (images[0], r"shape \(1, 5, 5\): give integers \[N, C, H, W\]"),
+        (images.permute(0, 2, 3, 1), r"channels last\? give images.permute\(0, 3, 1, 2\)"),
+        (images + 9, "values from 9 to 9, but the model knows 8 levels: give integers from 0 to 7"),
+        (images[:0], r"shape \(0, 1, 5, 5\): give integers \[N, C, H, W\], N > 0"),
+        ("a path", "images is 'a path': give integers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            effective_receptive_field(network(), given, (2, 2))
+    of_numpy = effective_receptive_field(network(), images.numpy().astype(numpy.uint16), (2, 2))
+    assert torch.equal(of_numpy, effective_receptive_field(network(), images, (2, 2)))
     with pytest.raises(ValueError, match="turns images into integers"):
         effective_receptive_field(OneHot(), images, (2, 2))
     with pytest.raises(ValueError, match="within 5 x 5"):

@@ -466,7 +466,7 @@ KNOWN = torch.ones(5, 5, dtype=torch.bool)
         ({"method": ["naive"]}, "method is"),
         ({"shape": (3, 5, 5)}, "draws 1 channels"),
         ({"shape": (5.5, 5)}, r"shape is \(5\.5, 5\)"),
-        ({"shape": "55"}, "shape is 55"),
+        ({"shape": "55"}, "shape is '55'"),
         ({"given": GIVEN.movedim(0, -1), "known": KNOWN}, r"Channels last\? Give given\.movedim\(-1, -3\)"),
         ({"given": GIVEN.numpy() / 2, "known": KNOWN}, r"given has type torch\.float"),
         ({"given": "x", "known": KNOWN}, "given is 'x'"),

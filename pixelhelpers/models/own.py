@@ -1,5 +1,5 @@
-"""A module of one's own: `OwnModule` makes it answer like a model; `as_model`, `model_of_images` and `model_or_layer`
-take both; `unwrapped` opens them; `facts_of`, `ranks` and `sides` say what is known."""
+"""A module of one's own: `OwnModule` makes it answer like a model; `as_model`, `model_of_images`, `model_for` and
+`model_or_layer` take both; `unwrapped` opens them; `facts_of`, `ranks` and `sides` say what is known."""
 
 import inspect
 import itertools
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..arguments import integers
-from ..errors import require
+from ..errors import brief, require
 from .base import AutoregressiveModel, evaluation_mode
 from .heads import SoftmaxHead
 
@@ -21,6 +21,7 @@ Order = Tensor | Callable[[tuple[int, int, int]], Tensor]
 NOTE = "_noted_by_pixelhelpers"  # the attribute where a module carries what `as_model` was told and `fit` found out
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 LIKELY_CHANNELS = (1, 3)  # tried in turn when nobody says
+GIVE_IMAGES = "integers [N, C, H, W], N > 0"
 
 
 class OwnModule(AutoregressiveModel, loadable=False):
@@ -100,7 +101,7 @@ def ranks(order: Order, shape: tuple[int, int, int]) -> Tensor:
         tensor([[[0, 2],
                  [1, 3]]])
     """
-    rank = torch.as_tensor(order(shape) if callable(order) else order).cpu()
+    rank = integers("order", order(shape) if callable(order) else order, "whole numbers, a rank per value").cpu()
     if rank.shape == shape[1:]:
         rank = rank * shape[0] + torch.arange(shape[0]).view(-1, 1, 1)
     require(
@@ -108,7 +109,7 @@ def ranks(order: Order, shape: tuple[int, int, int]) -> Tensor:
         f"order has shape {tuple(rank.shape)}: give one rank per value, {shape}, or per pixel, {shape[1:]}, or a "
         "function from (C, H, W) to these.",
     )
-    return integers("order", rank, "whole numbers, a rank per value").long()
+    return rank.long()
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -177,6 +178,8 @@ def as_model(
     told = {name: value for name, value in zip(KINDS, given, strict=True) if value is not None}
     module = unwrapped(module)
     require(isinstance(module, nn.Module), f"model is a {type(module).__name__}: give a torch.nn.Module.", TypeError)
+    for name, value in told.items():
+        require(KINDS[name](value), f"{name} is {value!r}: {EXPECTED[name]}.")
     if isinstance(module, AutoregressiveModel):
         for name in ("levels", "image_channels", "classes"):
             built = getattr(module, name)
@@ -185,8 +188,6 @@ def as_model(
                 f"{name} is {told.get(name)}, but the model was built with {name}={built}.",
             )
         return module
-    for name, value in told.items():
-        require(KINDS[name](value), f"{name} is {value!r}: {EXPECTED[name]}.")
     facts = facts_of(module) | told
     model = _own_model(module, facts, sides(facts.get("image_size", 28)))
     vars(module)[NOTE] = vars(module).get(NOTE, {}) | told
@@ -214,6 +215,45 @@ def model_of_images(
     if classes and "classes" not in facts and _wants_label(module):
         facts["classes"] = classes
     return _own_model(module, facts, tuple(size), count)
+
+
+def model_for(
+    model: nn.Module, images: Tensor, name: str, batch_size: int = 1, classes: int | None = None
+) -> AutoregressiveModel:
+    """Takes a model or a module as a model, and refuses images that it cannot score, by the name that is given.
+
+    Arguments:
+        model: as for `evaluate`.
+        images: what is to be scored.
+        name: what to call them.
+        batch_size: how many at once.
+        classes: how many there are, for a module that wants a label and does not say how many it knows.
+    """
+    require(
+        isinstance(images, Tensor) and images.dim() == 4 and len(images) != 0 and not images.is_floating_point(),
+        f"{name} has type {getattr(images, 'dtype', type(images).__name__)} and shape "
+        f"{tuple(getattr(images, 'shape', ()))}: give {GIVE_IMAGES}."
+        + (f" Grey? {name}[:, None]." if getattr(images, "ndim", 0) == 3 else ""),
+    )
+    module = unwrapped(model)
+    require(
+        facts_of(module).get("image_channels") == images.shape[1] or images.shape[1] <= 4 or images.shape[3] > 4,
+        f"{name} has shape {tuple(images.shape)}: channels last? give images.permute(0, 3, 1, 2), [N, C, H, W].",
+    )
+    model = model_of_images(module, tuple(images.shape[1:]), min(batch_size, len(images)), classes)
+    if int(images.min()) < 0 or int(images.max()) >= model.levels:
+        raise ValueError(
+            f"{name} has values from {int(images.min())} to {int(images.max())}, but the model knows "
+            f"{model.levels} levels: give integers from 0 to {model.levels - 1}."
+        )
+    require(
+        images.shape[1] == model.image_channels,
+        f"{name} has {images.shape[1]} channels, shape {tuple(images.shape)}, but the model was built for "
+        f"{model.image_channels}: give images [N, {model.image_channels}, H, W], or build it with "
+        f"image_channels={images.shape[1]}.",
+    )
+    model.order(tuple(images.shape[1:]))  # refuses a size that the model cannot draw
+    return model
 
 
 def model_or_layer(module: Callable, shape: tuple[int, int, int]) -> Callable:
@@ -317,7 +357,7 @@ def _own_model(module: nn.Module, facts: dict[str, Any], size: tuple[int, int], 
         # What it says of its logits, of all that was tried, is nearer to the point than that it takes no such images.
         raise next((error for error in refusals if isinstance(error, ValueError)), None) or ValueError(
             f"{name} does not take images {(1, facts.get('image_channels', 1), *size)} ({type(refusals[0]).__name__}: "
-            f"{refusals[0]}): if it takes others, say as_model(module, image_channels=…, image_size=…)."
+            f"{brief(refusals[0])}): if it takes others, say as_model(module, image_channels=…, image_size=…)."
         ) from refusals[0]
     _warn_of_probabilities(logits, name)
     facts = {"image_size": size} | facts | {"levels": logits.shape[1], "image_channels": channels}

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import whole
 from ..errors import require
 
 CHUNK = 64  # images whose neighbours are looked for at once
@@ -29,8 +30,8 @@ def nearest_neighbours(images: Tensor, among: Tensor, count: int = 1, shift: int
     distance 0, and so has a shifted copy, whatever entered at its border.
 
     Arguments:
-        images: integers `[N, C, H, W]`, such as samples of a model.
-        among: integers `[M, C, H, W]`, such as its training images; they may be many.
+        images: integers `[N, C, H, W]`, tensor or array of NumPy, such as samples of a model.
+        among: integers `[M, C, H, W]`, likewise, such as its training images; they may be many.
         count: neighbours for each image, at most M.
         shift: largest shift in pixels, at most a quarter of the shorter side (small overlaps, of black corners
             say, would look alike); 0 gives the plain distance.
@@ -53,14 +54,18 @@ def nearest_neighbours(images: Tensor, among: Tensor, count: int = 1, shift: int
         >>> float(nearest_neighbours(moved, among, shift=0).distances) > 50
         True
     """
+    images, among = torch.as_tensor(images), torch.as_tensor(among)
     require(
         images.dim() == 4 and among.dim() == 4 and images.shape[1:] == among.shape[1:],
         f"images have shape {tuple(images.shape)}, and among {tuple(among.shape)}: give [N, C, H, W] and "
         "[M, C, H, W] of the same C, H, W.",
     )
-    require(1 <= count <= len(among), f"count is {count}: give 1 to {len(among)}, as many as there are images.")
     require(
-        0 <= shift <= min(images.shape[-2:]) // 4,
+        whole("count", count) in range(1, len(among) + 1),
+        f"count is {count}: give 1 to {len(among)}, as many as there are images.",
+    )
+    require(
+        whole("shift", shift) in range(min(images.shape[-2:]) // 4 + 1),
         f"shift is {shift}: give 0 to {min(images.shape[-2:]) // 4}, a quarter of the shorter side.",
     )
     found = [_nearest(part, among, count, shift) for part in images.cpu().split(CHUNK)]

@@ -1,21 +1,23 @@
 """How far does it see? `receptive_field`, `blind_spot`, `reached_window`, `effective_receptive_field`."""
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ..arguments import integers
 from ..errors import require
-from ..models.own import model_of_images, model_or_layer
-from .asking import ask, inside, known_levels, prepare, rank_of, set_mode, without_zeros
+from ..models.own import GIVE_IMAGES, model_for
+from .asking import Subject, ask, copied, inside, prepare, rank_of, set_mode, shape_of, without_zeros
 from .causality import effects
+
+AT_ONCE = 16  # images whose gradients are taken together
 
 
 def receptive_field(
     model: Callable[[Tensor], Tensor],
     at: tuple[int, int],
-    shape: tuple[int, int, int] = (1, 28, 28),
+    shape: tuple[int, int, int] | None = None,
 ) -> Tensor:
     """Finds the input pixels that can move the output at one pixel.
 
@@ -28,9 +30,10 @@ def receptive_field(
     its input into integers, values are changed one at a time as in `check_causal`, which is slower.
 
     Arguments:
-        model: as in `check_causal`.
+        model: as in `check_causal`; with classes, the label is the first.
         at: (row, column) of the output pixel.
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images, or (H, W); default: the model's own channels and size if it declares them,
+            else (1, 28, 28).
 
     Returns:
         bool `[H, W]`: whether any channel of that input pixel moves any channel of the output pixel
@@ -46,31 +49,31 @@ def receptive_field(
                 [1, 0, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
+    shape = shape_of(model, shape)
     row, column = inside(at, *shape[1:])
-    model = model_or_layer(model, tuple(shape))
-    net, images = prepare(model, tuple(shape), known_levels(model, 256))
-    x = images(2, torch.Generator().manual_seed(0))
-    seen = _felt(net, images, x, row, column)
-    if isinstance(net, nn.Module):
-        bright = x.amax(0, keepdim=True).clamp(min=known_levels(model, 256) // 2)
-        seen |= _felt(_positive(net), images, bright, row, column)
+    subject = prepare(model, shape)
+    x = subject.images(2, torch.Generator().manual_seed(0))
+    seen = _felt(subject.net, subject, x, row, column)
+    if isinstance(subject.net, nn.Module):
+        bright = x.amax(0, keepdim=True).clamp(min=subject.levels // 2)
+        seen |= _felt(_positive(subject.net), subject, bright, row, column)
     return seen.any(0)
 
 
-def _felt(net: Callable, images: Callable, x: Tensor, row: int, column: int) -> Tensor:
+def _felt(net: Callable, subject: Subject, x: Tensor, row: int, column: int) -> Tensor:
     """Finds the inputs that move the output at (row, column) of this very net, `[C, H, W]`."""
     set_mode(net, training=False)
-    with torch.enable_grad():
-        x = x.requires_grad_() if x.is_floating_point() else x
-        output = ask(net, x)[..., row, column]
-    gradient = None
-    if output.requires_grad:
-        # Random weights, because the sum of a model's probabilities never moves.
-        weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(0))
-        (gradient,) = torch.autograd.grad(output, x, weights.to(output), allow_unused=True)
-    if gradient is not None:
+    label, gradient = None if subject.labels is None else subject.labels[:1], None
+    if x.is_floating_point():
+        with torch.enable_grad():
+            output = ask(net, x.requires_grad_(), None if label is None else label.expand(len(x)))[..., row, column]
+        if output.requires_grad:
+            # Random weights, because the sum of a model's probabilities never moves.
+            weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(0))
+            (gradient,) = torch.autograd.grad(output, x, weights.to(output), allow_unused=True)
+    if gradient is not None and gradient.isfinite().all():
         return (gradient != 0).any(0)
-    effect, _ = effects(net, False, images)
+    effect, _ = effects(net, False, subject.images, label)
     return effect.view(-1, *x.shape[1:])[..., row, column].any(1).view(x.shape[1:])
 
 
@@ -91,7 +94,7 @@ def _positive(net: nn.Module) -> nn.Module:
 def blind_spot(
     model: Callable[[Tensor], Tensor],
     at: tuple[int, int],
-    shape: tuple[int, int, int] = (1, 28, 28),
+    shape: tuple[int, int, int] | None = None,
 ) -> Tensor:
     """Finds the holes: earlier pixels inside the reached window that the output at one pixel never sees.
 
@@ -99,9 +102,10 @@ def blind_spot(
     beyond the reached window are no holes: more layers would reach them.
 
     Arguments:
-        model: as in `check_causal`.
+        model: as in `check_causal`; with classes, the label is the first.
         at: (row, column) of the output pixel.
-        shape: (C, H, W) of the images.
+        shape: (C, H, W) of the images, or (H, W); default: the model's own channels and size if it declares them,
+            else (1, 28, 28).
 
     Returns:
         bool `[H, W]`: pixels of `reached_window` that are drawn before `at`, by the model's own order
@@ -122,9 +126,9 @@ def blind_spot(
                 [0, 0, 0, 0, 0],
                 [0, 0, 0, 0, 0]], dtype=torch.int32)
     """
-    model = model_or_layer(model, tuple(shape))
+    shape = shape_of(model, shape)
     seen = receptive_field(model, at, shape)
-    rank = rank_of(model, tuple(shape), None)
+    rank = rank_of(model, shape, None)
     earlier = rank.amax(0) < rank[:, at[0], at[1]].amin()
     return reached_window(seen, at) & earlier & ~seen
 
@@ -170,7 +174,7 @@ def effective_receptive_field(
     Arguments:
         model: a model of the package, or a module that maps images `[N, C, H, W]` to logits
             `[N, levels, H, W]`, for colour `[N, levels, C, H, W]`.
-        images: integers `[N, C, H, W]`, values in `[0, levels)`.
+        images: integers `[N, C, H, W]`, values in `[0, levels)`; a tensor or an array of NumPy.
         at: (row, column) of the pixel that is predicted (in colour: all its channels).
         label: class or classes `[N]`, for a model with classes.
 
@@ -192,13 +196,13 @@ def effective_receptive_field(
         >>> bool((weight[:4] > 0).any()), bool((weight[5:] > 0).any())
         (True, False)
     """
-    _, channels, height, width = images.shape
+    images = integers("images", images, GIVE_IMAGES)
+    net = model_for(copied(model), images, "images", AT_ONCE).cpu().float().eval().requires_grad_(False)
+    height, width = images.shape[-2:]
     row, column = inside(at, height, width)
-    net = model_of_images(copy.deepcopy(model), (channels, height, width), len(images))
-    net = net.cpu().float().eval().requires_grad_(False)
     label = net.labels(label, len(images))
     total = torch.zeros(height, width)
-    for part in torch.arange(len(images)).split(16):
+    for part in torch.arange(len(images)).split(AT_ONCE):
         levels = images[part].cpu()
         with torch.enable_grad():
             x = levels.float().requires_grad_()

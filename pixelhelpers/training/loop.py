@@ -29,10 +29,10 @@ from ..files import held
 from ..hardware import accelerator as find_accelerator
 from ..hardware import chosen_device, keep_freed_memory
 from ..models.base import AutoregressiveModel
-from ..models.own import OwnModule
+from ..models.own import OwnModule, model_for
 from ..processes import Processes, alone, together
 from ..progress import finish, progress_bar
-from ..scoring import check_labels, model_for, total_nats
+from ..scoring import check_labels, total_nats
 from .checkpoint import CHECKPOINT, LARGEST_SEED, Run, Settings, name_of, random_state
 from .history import History
 from .optimizers import OPTIMIZERS, MakesOptimizer, make_optimizer
