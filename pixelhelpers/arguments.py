@@ -10,12 +10,13 @@ from torch import Tensor
 from .errors import require
 
 
-def whole(name: str, number: Any) -> int:
+def whole(name: str, number: Any, least: int | None = None) -> int:
     """Gives a whole number, of Python, NumPy or a tensor without axes, as an int.
 
     Arguments:
         name: what to call it where it is refused.
         number: what was given.
+        least: the least that it may be; None: any.
 
     Raises:
         ValueError: for anything else.
@@ -23,15 +24,18 @@ def whole(name: str, number: Any) -> int:
     Example:
         >>> whole("count", torch.tensor(3))
         3
-        >>> whole("count", 2.5)
+        >>> whole("levels", 1.5, 2)
         Traceback (most recent call last):
-        ValueError: count is 2.5: give a whole number.
+        ValueError: levels is 1.5: give a whole number, at least 2.
     """
+    expected = f"{name} is {shown(number)}: give a whole number{'' if least is None else f', at least {least}'}."
     try:
         _check_scalar(number)
-        return operator.index(number)
+        given = operator.index(number)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} is {shown(number)}: give a whole number.") from None
+        raise ValueError(expected) from None
+    require(least is None or given >= least, expected)
+    return given
 
 
 def real(name: str, number: Any) -> float:

@@ -366,6 +366,7 @@ def test_a_strangers_configuration_is_refused_before_it_costs_memory(kind, name,
     path.write_text(json.dumps(config | {"settings": config["settings"] | {name: number}}))
     with pytest.raises(ValueError, match=r"describes|lacks the weight|more layers than there are weights|levels is 10"):
         AutoregressiveModel.from_pretrained(tmp_path)
+    assert torch.is_grad_enabled()  # wherever the constructor was stopped
 
 
 # -- training and drawing ---------------------------------------------------------------------------

@@ -115,7 +115,17 @@ def test_environment_yml_asks_for_what_pyproject_asks_for():
 
 def test_plain_install_brings_no_notebook_or_test_tools():
     names = {requirement(text)[0] for text in PROJECT["dependencies"]}
-    assert names == {"accelerate", "filelock", "numpy", "psutil", "safetensors", "torch", "torchvision", "tqdm"}
+    assert names == {
+        "accelerate",
+        "filelock",
+        "numpy",
+        "pillow",
+        "psutil",
+        "safetensors",
+        "torch",
+        "torchvision",
+        "tqdm",
+    }
 
 
 def test_workflow_covers_the_oldest_python_and_torch():

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import whole
 from ..errors import DataError, require
-from .splits import fingerprint, held_out, whole_number
+from .splits import fingerprint, held_out
 
 Array = np.ndarray | Tensor
 PARTS = ("train", "valid", "test")
@@ -27,8 +28,8 @@ def split_arrays(
         images, labels: by the name of their split, None where there are none.
         levels, classes, seed: as for `Images.from_arrays`.
     """
-    share, seed = _share(images["valid"]), whole_number("seed", seed, 0)
-    levels = None if levels is None else whole_number("levels", levels, 2)
+    share, seed = _share(images["valid"]), whole("seed", seed, 0)
+    levels = None if levels is None else whole("levels", levels, 2)
     given = {part: array for part, array in images.items() if array is not None and (part != "valid" or share is None)}
     for part, some in labels.items():
         require(some is None or part in given, f"{part}_labels are given without {part}: give the images, too.")
@@ -43,8 +44,8 @@ def split_arrays(
         kept, held = held_out([fingerprint(row.astype("<i8").tobytes(), seed) for row in rows], share)
         for name in ("train", "train_labels"):
             if fields[name] is not None:
-                whole = fields[name]
-                fields[name], fields[name.replace("train", "valid")] = whole[kept], whole[held]
+                every = fields[name]
+                fields[name], fields[name.replace("train", "valid")] = every[kept], every[held]
     return fields
 
 

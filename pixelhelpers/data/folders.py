@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import whole
 from ..errors import DataError, require
 from ..hardware import free_memory
 from ..progress import progress_bar
-from .splits import fingerprint, held_out, whole_number
+from .splits import fingerprint, held_out
 
 SPLITS = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 # Formats that Pillow knows by name only, and EPS, for which it runs another program.
@@ -39,7 +40,7 @@ def read_folder(
     sides = _sides(size)
     require(channels in (1, 3), f"channels is {channels}: give 1 for grey or 3 for colour.")
     require(0 < valid < 1, f"valid is {valid}: give the share of the pictures to validate with, such as 0.1.")
-    seed, folder = whole_number("seed", seed, 0), _folder(path)
+    seed, folder = whole("seed", seed, 0), _folder(path)
     found = _find(folder)
     shape = (len(found), channels, *sides)
     _require_memory(shape)
@@ -69,7 +70,7 @@ def read_folder(
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
     sides = size if isinstance(size, tuple | list) else (size, size)
     require(len(sides) == 2, f"size is {size!r}: give a side in pixels, or (height, width).")
-    return whole_number("size", sides[0]), whole_number("size", sides[1])
+    return whole("size", sides[0], 1), whole("size", sides[1], 1)
 
 
 def _folder(path: str | os.PathLike) -> Path:

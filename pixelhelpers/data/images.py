@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import whole
 from ..errors import require
 from .arrays import split_arrays
 from .folders import read_folder
-from .splits import whole_number
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -68,7 +68,7 @@ class Images:
     unread: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        levels = whole_number("levels", self.levels, 2)
+        levels = whole("levels", self.levels, 2)
         require(isinstance(self.name, str), f"name is a {type(self.name).__name__}: give a text.", TypeError)
         named = not isinstance(self.classes, str) and all(isinstance(name, str) for name in self.classes)
         require(named, f"classes is {self.classes!r}: give the name of each class.", TypeError)

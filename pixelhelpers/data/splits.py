@@ -1,36 +1,9 @@
-"""A validation share that is the same on every machine: `held_out`, by the `fingerprint` of each picture; and
-`whole_number`, for sizes, levels and seeds."""
+"""A validation share that is the same on every machine: `held_out`, by the `fingerprint` of each picture."""
 
 import hashlib
 from itertools import groupby
-from operator import index
-from typing import Any
 
 from ..errors import require
-
-
-def whole_number(name: str, given: Any, least: int = 1) -> int:
-    """Gives a whole number, of whatever type, as an int.
-
-    Arguments:
-        name: what the number is called, for the error.
-        given: an int, or one of NumPy or PyTorch.
-        least: the least that it may be.
-
-    Raises:
-        ValueError: for anything else.
-
-    Example:
-        >>> whole_number("levels", 1.5, 2)
-        Traceback (most recent call last):
-        ValueError: levels is 1.5: give a whole number, at least 2.
-    """
-    try:
-        number = index(given)
-    except TypeError:
-        number = None
-    require(number is not None and number >= least, f"{name} is {given!r}: give a whole number, at least {least}.")
-    return number
 
 
 def fingerprint(content: bytes, seed: int) -> bytes:
