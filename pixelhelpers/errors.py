@@ -1,4 +1,5 @@
-"""What can go wrong and has a name: `ModelError`, `CausalityError`, `DataError`; `require`, `brief` say it in words."""
+"""What can go wrong and has a name: `ModelError`, `CausalityError`, `DataError`, `AnotherRun`; `require` and `brief`
+say it in words."""
 
 
 class ModelError(AssertionError):
@@ -11,6 +12,10 @@ class CausalityError(ModelError):
 
 class DataError(RuntimeError):
     """A data set cannot be had; the message says why, and what to do."""
+
+
+class AnotherRun(ValueError):
+    """A checkpoint is whole, and belongs to another run than the one that was to be resumed."""
 
 
 def require(holds: bool, otherwise: str, error: type[Exception] = ValueError) -> None:

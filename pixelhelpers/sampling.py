@@ -115,6 +115,8 @@ def sample(
     canvas, kept = _start(count, (channels, height, width), given, known, model.levels)
     label = model.labels(label, count)
     _check_weights(model)
+    if method == "cropped":
+        _check_crops(model, (min(count, _at_once((height, width), model.levels)), channels, height, width), label)
     if kept is not None and not _come_first(kept, model.order((channels, height, width))):
         warnings.warn(
             "known values that come later in the drawing order are ignored while earlier ones are drawn: "
@@ -248,6 +250,24 @@ def _check_weights(model: nn.Module) -> None:
             not value.numel() or value.max() < math.inf,  # -inf is how one forbids a level
             f"the weight {name!r} holds NaN or infinite numbers: load weights from before that.",
         )
+
+
+def _check_crops(model: AutoregressiveModel, shape: tuple[int, int, int, int], label: Tensor | None) -> None:
+    """Refuses a model for which an image's upper rows alone mean something else, as where it knows how high it is."""
+    generator, device = torch.Generator().manual_seed(0), next(model.parameters(), torch.zeros(())).device
+    x = torch.randint(model.levels, shape, generator=generator).to(device)
+    label = None if label is None else label[: len(x)]
+    obstacle = f"{type(getattr(model, 'module', model)).__name__} means something else by the upper rows of an image"
+    with evaluation_mode(model), full_precision(device), torch.no_grad():
+        whole = model.conditional_parameters(x, label)
+        near = max(1e-3, torch.finfo(whole.dtype).eps ** 0.5)
+        for rows in {1, shape[2] // 2} - {0, shape[2]}:
+            try:
+                part = model.conditional_parameters(x[:, :, :rows], label)
+            except (ValueError, RuntimeError) as error:
+                raise ValueError(f"{obstacle}: no rows can be cropped; give method='naive' or 'auto'.") from error
+            same = torch.allclose(part, whole[..., :rows, :], rtol=near, atol=near)
+            require(same, f"{obstacle}: no rows can be cropped; give method='naive' or 'auto'.")
 
 
 def model_and_shape(

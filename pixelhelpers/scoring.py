@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .arguments import integers, whole
 from .errors import require
 from .models.base import AutoregressiveModel, at_least, evaluation_mode
-from .models.own import GIVE_IMAGES, as_model, model_for
+from .models.own import GIVE_IMAGES, OwnModule, as_model, model_for, takes_label
 from .probes.asking import copied, shape_of
 from .processes import Processes, together
 
@@ -90,6 +90,12 @@ def total_nats(
 
 def check_labels(model: AutoregressiveModel, labels: Tensor | None, images: Tensor, name: str) -> None:
     """Refuses labels that do not belong to the images, by the name that is given."""
+    module = model.module if isinstance(model, OwnModule) and model.classes is None else None
+    require(
+        labels is None or module is None or not takes_label(module),
+        f"{name} are given, {type(module).__name__}.forward takes a label, and nobody says how many classes there "
+        "are: say as_model(module, classes=…), or leave the labels out.",
+    )
     if model.classes is not None:
         if labels is not None and tuple(labels.shape) != (len(images),):
             raise ValueError(f"{name} has shape {tuple(labels.shape)}: give one per image, ({len(images)},).")

@@ -458,3 +458,98 @@ def test_memory_is_bounded_by_levels_too(monkeypatch):
     batches.clear()
     assert torch.equal(expected, draw(model, 9, method="naive"))
     assert max(batches) == 4
+
+
+class KnowsItsHeight(Net):
+    """Causal, but the upper rows of an image alone mean something else."""
+
+    def forward(self, x):
+        place = torch.linspace(-1, 1, x.shape[2], dtype=x.dtype)[:, None]
+        return super().forward(x) + place * torch.arange(self.split[1]).view(-1, 1, 1)
+
+
+class HasPlaces(Net):
+    """Causal, for images of five rows only."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(1, 5, 6))
+
+    def forward(self, x):
+        return super().forward(x) + self.places
+
+
+@pytest.mark.parametrize("kind", [KnowsItsHeight, HasPlaces])
+def test_what_depends_on_the_height_of_an_image_is_not_cropped(kind):
+    torch.manual_seed(0)
+    module = kind()
+    ph.check_causal(module, (1, 5, 6))
+    plain = draw(module, shape=(5, 6), method="naive")
+    assert torch.equal(plain, draw(module, shape=(5, 6), method="fixed-point")) and len(plain.unique()) > 2
+    with pytest.raises(ValueError, match=rf"{kind.__name__} means something else by the upper rows.*'naive' or 'auto'"):
+        draw(module, shape=(5, 6), method="cropped")
+
+
+class MayHaveALabel(Labelled):
+    def forward(self, x, label=None):
+        return super().forward(x, torch.zeros(len(x), dtype=torch.long) if label is None else label)
+
+
+def test_a_label_that_may_be_left_out_is_learned_from_and_never_ignored():
+    torch.manual_seed(0)
+    images = data(5, classes=("a", "b", "c"))
+    module = MayHaveALabel(classes=3)
+    with pytest.raises(ValueError, match=r"labels are given, MayHaveALabel.forward takes a label, and nobody says"):
+        ph.evaluate(module, images.valid, images.valid_labels)
+    before = module.of_class.weight.detach().clone()
+    fit(module, images)
+    moved = (module.of_class.weight - before).abs().amax(1)
+    assert (moved > 0).all()  # every class
+    right, wrong = (ph.evaluate(module, images.valid, (images.valid_labels + more) % 3) for more in (0, 1))
+    assert right != wrong
+
+
+def test_a_label_that_is_needed_though_it_may_be_none_is_asked_for_by_name():
+    class Needs(Labelled):
+        def forward(self, x, label=None):
+            return super().forward(x, label)
+
+    with pytest.raises(ValueError, match=r"classes=… if it needs a label"):
+        draw(Needs(classes=3), shape=(4, 4))
+
+
+def test_a_table_of_classes_that_is_too_small_is_found_out():
+    with pytest.raises(ValueError, match=r"does not take images .* of class 9"):
+        ph.as_model(Labelled(classes=3), classes=10)
+
+
+@pytest.mark.parametrize("order", [torch.zeros(1, 6, 8).long(), torch.zeros(5, 6), "abc"])
+def test_ranks_that_do_not_fit_are_refused_where_they_are_told(order):
+    with pytest.raises(ValueError, match="order "):
+        ph.as_model(Net(), order=order, image_size=(5, 6))
+
+
+def test_ranks_of_one_size_are_asked_about_at_that_size():
+    model = ph.as_model(Net(), order=torch.arange(30).view(5, 6), image_size=(5, 6))
+    ph.check_causal(model)
+
+
+def test_a_module_that_was_made_a_model_draws_what_it_was_trained_on():
+    images = data(5)
+    model = ph.as_model(Net())
+    fit(model, images)
+    assert draw(model).shape[1:] == images.train.shape[1:]
+    assert draw(ph.as_model(Net(), image_size=(4, 3))).shape[2:] == (4, 3)
+
+
+def test_another_network_of_the_same_class_is_no_damage(tmp_path):
+    class Wide(nn.Sequential):
+        def __init__(self, width):
+            super().__init__(ph.MaskedConv2d("A", 1, width, 3), nn.ReLU(), nn.Conv2d(width, 5, 1))
+
+    images = data(5)
+    fit(Wide(8), images, folder=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"is of another network: its weight module.0.weight is \(8, 1, 3, 3\)"):
+        fit(Wide(6), images, folder=tmp_path / "run", resume=True)
+    with pytest.raises(FileNotFoundError, match=r"run/best is one"):
+        ph.PixelCNN.from_pretrained(tmp_path / "run")

@@ -362,7 +362,8 @@ class AutoregressiveModel(nn.Module, metaclass=_Recorded):
         for name in (CONFIG, WEIGHTS):
             require(
                 (folder / name).is_file(),
-                f"{folder} holds no {name}: give a folder that save_pretrained wrote.",
+                f"{folder} holds no {name}: give a folder that save_pretrained wrote"
+                f"{f'; {folder}/best is one' if (folder / 'best' / name).is_file() else ''}.",
                 FileNotFoundError,
             )
         config = cls._config(folder / CONFIG)

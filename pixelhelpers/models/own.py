@@ -73,8 +73,14 @@ class OwnModule(AutoregressiveModel, loadable=False):
         shape = (self.image_channels, *shape[-2:])
         return super().order(shape) if self.own_order is None else ranks(self.own_order, shape)
 
-    def note(self) -> None:
-        """Leaves what is known of the module with the module itself, so that whoever gets it next knows it, too."""
+    def note(self, size: tuple[int, int]) -> None:
+        """Leaves what is known of the module with the module itself, so that whoever gets it next knows it, too.
+
+        Arguments:
+            size: (height, width) of the images that it learns from, which it draws unless it said another.
+        """
+        if "image_size" not in facts_of(self.module):
+            self.image_size = size[0] if size[0] == size[1] else size
         known = (self.levels, self.image_channels, self.image_size, self.classes, self.own_order)
         vars(self.module)[NOTE] = {name: value for name, value in zip(KINDS, known, strict=True) if value is not None}
 
@@ -154,8 +160,9 @@ def as_model(
 
     Arguments:
         module: maps images `[N, C, H, W]`, floats in `[0, levels)`, to logits `[N, levels, H, W]`, for colour
-            `[N, levels, C, H, W]`; with classes also takes a label, int64 `[N]`. One that takes no floats gets int64.
-            A logit of -inf forbids its level. A model of the package is given back as it is.
+            `[N, levels, C, H, W]`; with classes also takes a label, int64 `[N]`, and learns from the labels of a set
+            where the argument is needed or is called `label`. One that takes no floats gets int64. A logit of -inf
+            forbids its level. A model of the package is given back as it is.
         levels: number of levels of a value, at least 2; default: as many as there are logits.
         image_channels: number of image channels; default: 1, or 3 where the module takes no grey image.
         image_size: side in pixels, or (height, width), that `sample` draws when it is not told another; default: 28.
@@ -180,6 +187,8 @@ def as_model(
     require(isinstance(module, nn.Module), f"model is a {type(module).__name__}: give a torch.nn.Module.", TypeError)
     for name, value in told.items():
         require(KINDS[name](value), f"{name} is {value!r}: {EXPECTED[name]}.")
+    if order is not None and not callable(order):
+        integers("order", order, "whole numbers, a rank per value")
     if isinstance(module, AutoregressiveModel):
         for name in ("levels", "image_channels", "classes"):
             built = getattr(module, name)
@@ -190,6 +199,8 @@ def as_model(
         return module
     facts = facts_of(module) | told
     model = _own_model(module, facts, sides(facts.get("image_size", 28)))
+    if "image_size" in facts:
+        model.order((model.image_channels, *sides(facts["image_size"])))  # refuses ranks of another shape
     vars(module)[NOTE] = vars(module).get(NOTE, {}) | told
     return model
 
@@ -212,7 +223,7 @@ def model_of_images(
     facts = ({} if channels is None else {"image_channels": channels}) | facts_of(module)
     said = getattr(module, "image_size", None)
     facts["image_size"] = said if _is_size(said) else tuple(size)  # of these images, not of those that were noted
-    if classes and "classes" not in facts and _wants_label(module):
+    if classes and "classes" not in facts and takes_label(module):
         facts["classes"] = classes
     return _own_model(module, facts, tuple(size), count)
 
@@ -328,12 +339,29 @@ def facts_of(module: nn.Module) -> dict[str, Any]:
 
 def _wants_label(module: nn.Module) -> bool:
     """Whether a module's `forward` cannot do without a second argument."""
+    return sum(one.default is one.empty for one in _parameters(module)) == 2
+
+
+def takes_label(module: nn.Module) -> bool:
+    """Whether a module's `forward` takes a label: a second argument that it needs, or one of that name.
+
+    Example:
+        >>> class Net(nn.Module):
+        ...     def forward(self, x, label=None): ...
+        >>> takes_label(Net()), takes_label(nn.ReLU())
+        (True, False)
+    """
+    return _wants_label(module) or any(one.name in ("label", "labels") for one in _parameters(module)[1:2])
+
+
+def _parameters(module: nn.Module) -> list[inspect.Parameter]:
+    """What a module's `forward` takes by place."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError):  # a scripted module shows none
-        return False
+        return []
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in positional and one.default is one.empty for one in parameters) == 2
+    return [one for one in parameters if one.kind in positional]
 
 
 def _own_model(module: nn.Module, facts: dict[str, Any], size: tuple[int, int], count: int = 1) -> OwnModule:
@@ -355,9 +383,12 @@ def _own_model(module: nn.Module, facts: dict[str, Any], size: tuple[int, int], 
             refusals.append(error)
     else:
         # What it says of its logits, of all that was tried, is nearer to the point than that it takes no such images.
+        label = "" if "classes" in facts or not takes_label(module) else ", or classes=… if it needs a label"
+        of_class = f" of class {facts['classes'] - 1}" if "classes" in facts else ""
         raise next((error for error in refusals if isinstance(error, ValueError)), None) or ValueError(
-            f"{name} does not take images {(1, facts.get('image_channels', 1), *size)} ({type(refusals[0]).__name__}: "
-            f"{brief(refusals[0])}): if it takes others, say as_model(module, image_channels=…, image_size=…)."
+            f"{name} does not take images {(1, facts.get('image_channels', 1), *size)}{of_class} "
+            f"({type(refusals[0]).__name__}: {brief(refusals[0])}): if it takes others, say as_model(module, "
+            f"image_channels=…, image_size=…{label})."
         ) from refusals[0]
     _warn_of_probabilities(logits, name)
     facts = {"image_size": size} | facts | {"levels": logits.shape[1], "image_channels": channels}
@@ -368,7 +399,8 @@ def _asked(module: nn.Module, shape: tuple[int, ...], facts: dict[str, Any], as_
     """Shows a module images of zeros; neither its mode nor anybody's random numbers change."""
     like = next(itertools.chain(module.parameters(), module.buffers()), torch.zeros(()))
     x = _input(module, torch.zeros(shape, device=like.device), as_integers)
-    label = torch.zeros(shape[0], dtype=torch.long, device=like.device) if "classes" in facts else None
+    # The last class: a table that is too small for it is found out.
+    label = torch.full(shape[:1], facts["classes"] - 1, device=like.device) if "classes" in facts else None
     with evaluation_mode(module), torch.no_grad(), torch.random.fork_rng(devices=[]):
         return _logits(module, x, label, facts.get("levels"))
 

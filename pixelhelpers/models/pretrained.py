@@ -35,5 +35,9 @@ def load_pretrained(name: str) -> AutoregressiveModel:
         >>> model.card["data"]
         'digits'
     """
-    require(name in list_pretrained(), f"no weights are called {name!r}; there are: {', '.join(list_pretrained())}.")
+    require(
+        name in list_pretrained(),
+        f"no weights are called {name!r}; there are: {', '.join(list_pretrained())}. Weights in a folder of your own: "
+        "PixelCNN.from_pretrained(folder), or whatever their class is.",
+    )
     return AutoregressiveModel.from_pretrained(PRETRAINED / name)

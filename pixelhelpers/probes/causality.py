@@ -107,7 +107,8 @@ def searched(
 ) -> list[tuple[int, int, int]]:
     """Does what `check_causal` promises, and returns the shapes of the images that were asked about."""
     model = unwrapped(model)
-    order = facts_of(model).get("order") if order is None else order
+    if order is None:
+        order = model.own_order if isinstance(model, OwnModule) else facts_of(model).get("order")
     subject, *larger = _subjects(model, shape, order, levels, labels)
     search = _Search(subject, rank_of(model, subject.shape, order), own_value)
     alive = not search.anything_allowed  # a single value has no past that could act

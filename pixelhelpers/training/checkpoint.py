@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from ..arguments import real, shown, whole
-from ..errors import brief, require
+from ..errors import AnotherRun, brief, require
 from ..files import read_header, read_weights, sweep, write_weights
 from ..models.base import CONFIG, WEIGHTS, AutoregressiveModel
 from ..processes import Processes
@@ -233,9 +233,9 @@ class Run:
         try:
             require("digest" in numbers and sorted(tensors) == numbers["tensors"], "parts are missing")
             self._check_settings(path, numbers)
-            self._check(numbers, tensors)
+            self._check(path, numbers, tensors)
             self._take(numbers, tensors, scaler, processes)
-        except _Other:
+        except AnotherRun:
             raise
         except Exception as error:  # what is damaged raises whatever it is taken for
             raise ValueError(f"{path} is damaged ({brief(repr(error))}): {advice}") from None
@@ -244,8 +244,12 @@ class Run:
         """Refuses the checkpoint of a run that is computed in another way."""
         stored = dict(numbers["settings"])
         for name in self.settings.differences(stored):
-            raise _Other(
-                f"{path} was trained with {name}={stored.get(name)!r}, now {name}={getattr(self.settings, name)!r} is "
+            there, here = stored.get(name), getattr(self.settings, name)
+            if name == "network":  # of many settings, those that differ
+                changed = [each for each in there | here if there.get(each) != here.get(each)]
+                there, here = ({each: of.get(each) for each in changed} for of in (there, here))
+            raise AnotherRun(
+                f"{path} was trained with {name}={there!r}, now {name}={here!r} is "
                 "asked for: resume with the same settings, or train into another folder."
             )
         made = numbers["groups"]["made"]
@@ -259,24 +263,30 @@ class Run:
             made == self.groups,
             f"{path} was trained by an optimizer of other groups ({', '.join(others) or len(made)}): resume with the "
             "same optimizer, or train into another folder.",
-            _Other,
+            AnotherRun,
         )
         began, asked = numbers["begun_with"], self.model.begun_with
         require(
             asked is None or asked == began,
             f"{path} is of a run that began with {(began or {}).get('weights', 'new weights')}, now "
             f"{(asked or {}).get('weights')} is asked for: leave --from as it was, or train into another folder.",
-            _Other,
+            AnotherRun,
         )
 
-    def _check(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def _check(self, path: Path, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Refuses what no run of these settings has written."""
         states = {"model": self.model.state_dict(), "average": self.average.state_dict()}
         states |= {} if numbers["best"] is None else {"best": self.average.module.state_dict()}
         for part, state in states.items():
             for name, own in state.items():
                 stored = tensors[f"{part}.{name}"]
-                require(stored.shape == own.shape and stored.dtype == own.dtype, f"{part}.{name} is another's")
+                there, here = (f"{tuple(each.shape)}, {each.dtype}" for each in (stored, own))
+                require(
+                    there == here,
+                    f"{path} is of another network: its weight {name} is {there}, now {here}; resume with the same "
+                    "network, or train into another folder.",
+                    AnotherRun,
+                )
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         for name, stored in tensors.items():
             part, index, *_ = name.split(".")
@@ -318,10 +328,6 @@ class Run:
             setattr(self, name, numbers["counters"][name])
         self.model.begun_with = numbers["begun_with"]
         _set_random_state(parts["random"], processes, self.settings.seed + self.step)
-
-
-class _Other(ValueError):
-    """The checkpoint is whole and belongs to another run; the message says it all."""
 
 
 def _way_out(path: Path) -> str:

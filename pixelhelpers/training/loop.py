@@ -184,6 +184,7 @@ def fit(
         folder is None or isinstance(folder, str | Path), f"folder is {shown(folder)}: give a path, or None.", TypeError
     )
     require(folder is None or bool(str(folder).strip()), f"folder is {folder!r}: give the run's folder a name.")
+    require(folder is not None or not resume, "resume is True, but no folder is given: say where the run is.")
     require_images(images, getattr(model, "classes", None))
     model = model_for(model, images.train, "images.train", classes=len(images.classes or ()))
     model_for(model, images.valid, "images.valid")
@@ -228,7 +229,7 @@ def fit(
         f"{processes.count}.",
     )
     if isinstance(model, OwnModule):
-        model.note()
+        model.note(tuple(images.train.shape[-2:]))
     model.to(accelerator.device)
     made = make_optimizer(model, optimizer, settings.lr, settings.weight_decay)
     if settings.optimizer == "another":
@@ -282,7 +283,7 @@ def _recipe(
         require(
             lr is None,
             f"lr is {lr}, but the optimizer is left to the default, {default.optimizer} with a rate of {default.lr:g}: "
-            'a rate belongs to an optimizer; give both, optimizer="adam", lr=0.001 or --optimizer adam --lr 0.001.',
+            f'a rate belongs to an optimizer; give both, optimizer="adam", lr={lr} or --optimizer adam --lr {lr}.',
         )
         optimizer = default.optimizer
     if isinstance(optimizer, str):
