@@ -532,6 +532,22 @@ def interrupt_at(step, model):
     return model.register_forward_pre_hook(hook)
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_ctrl_c_while_it_scores_is_heard_and_too_late_for_a_run_that_is_done(epoch, tiny, tmp_path, capsys):
+    model, scored = small(), []
+
+    def hook(module, inputs):
+        if not module.training:
+            scored.append(1)
+            if len(scored) == epoch:
+                signal.raise_signal(signal.SIGINT)
+
+    model.register_forward_pre_hook(hook)
+    history = fit(model, tiny, folder=tmp_path, epochs=2)
+    assert len(history) == epoch and history.interrupted == (epoch == 1)
+    assert ("as asked; resume from" in capsys.readouterr().out) == (epoch == 1)
+
+
 @pytest.mark.parametrize("step", [1, 5, 6, 9])
 @every_optimizer
 def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(optimizer, step, tiny, tmp_path, capsys):

@@ -417,13 +417,15 @@ class _Trainer:
                 self._read_losses()
                 if self.stopped:
                     self._save()
-                    how = f"resume from {self.folder}." if self.folder else "nothing was saved."
-                    self.accelerator.print(f"Stopped after step {run.step}, as asked; {how}")
                     break
                 self._end_epoch(self._factor(total), writer)
                 saved = run.seconds
-            if not self.stopped:
+            if not self.stopped or len(run.history) == settings.epochs * settings.scores_per_epoch:
+                self.stopped = False  # whoever said so came too late
                 finish(bar)
+                return
+        how = f"resume from {self.folder}." if self.folder else "nothing was saved."
+        self.accelerator.print(f"Stopped after step {run.step}, as asked; {how}")
 
     def _meet(self) -> None:
         """Agrees with the other processes on the time, which is the main one's, and on whether somebody says stop."""
