@@ -124,6 +124,9 @@ def work(rank):
             for drawn in ("eight", "one", "watched", "completed"):
                 found[drawn] = sampled(drawn, model)
             found["score"] = [ph.evaluate(model, images.valid[:count], batch_size=3) for count in (1, 17)]
+            wrapped = torch.nn.parallel.DistributedDataParallel(model)
+            ph.check_causal(wrapped)
+            found["wrapped"] = sampled("eight", wrapped), ph.evaluate(wrapped, images.valid[:17], batch_size=3)
         if name == "classes":
             found["labelled"] = sampled("labelled", model)
             found["unseeded"] = ph.sample(model, 2, label=1, progress=False)

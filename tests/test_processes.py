@@ -94,6 +94,8 @@ def test_two_processes_draw_and_score_like_one(two, one):
         assert torch.equal(found["unseeded"], two[1][0]["unseeded"])
         scores = [ph.evaluate(model, images.valid[:count]) for count in (1, 17)]
         assert found["score"] == pytest.approx(scores, abs=1e-9) and scores[0] != scores[1]
+        images_of_wrapped, score_of_wrapped = found["wrapped"]  # in DistributedDataParallel
+        assert torch.equal(images_of_wrapped, alone["eight"]) and score_of_wrapped == found["score"][1]
 
 
 @on_linux
