@@ -1,16 +1,19 @@
 """What `test_processes.py` starts with `torchrun`, and the runs that it compares with those of one process."""
 
+import contextlib
 import math
 import os
 import signal
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from torch import nn
 
 import pixelhelpers as ph
+from pixelhelpers import files
 from pixelhelpers.training import loop
 
 generator = torch.Generator().manual_seed(0)
@@ -134,6 +137,10 @@ def work(rank):
     found["seed"] = refused(lambda: ph.sample(small(), 2, seed=rank, progress=False))
     found["model"] = refused(lambda: ph.evaluate(small(seed=rank), images.valid))
     found["settings"] = refused(lambda: fit(small(), clip=1.0 + rank, folder="refused"))
+
+    with files.held(Path("taken")) if rank == 0 else contextlib.nullcontext():
+        ph.processes.launched().sum(torch.zeros(()))  # not before it is held
+        found["taken"] = refused(lambda: fit(small(), folder="taken"))
 
     spoiled = small()
     on_step(9, spoiled, lambda: rank == 1 and spoiled.stem.weight.data.fill_(math.nan))

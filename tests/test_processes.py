@@ -116,6 +116,15 @@ def test_what_cannot_go_on_ends_both_processes_with_the_same_line(name, words, t
 
 
 @on_linux
+def test_a_folder_that_the_main_process_cannot_have_is_refused_to_all(two):
+    one, other = (found["taken"] for found in two[1])
+    assert (
+        one == "BlockingIOError: taken belongs to a run that is going on: wait for its end, or choose another folder."
+    )
+    assert other == "BlockingIOError: the main process cannot have taken: it says why."
+
+
+@on_linux
 def test_who_does_not_come_is_missed(two):
     assert two[1][0]["late"].startswith("RuntimeError: evaluate shares its work among 2 processes, and not all came")
 

@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,7 +237,7 @@ def fit(
     memory = keep_freed_memory() if device == "cpu" else nullcontext()
     with (
         memory,
-        nullcontext() if folder is None or not accelerator.is_main_process else held(folder),
+        nullcontext() if folder is None else _held(folder, processes),
         torch.random.fork_rng([accelerator.device] if accelerator.device.type == "cuda" else []),
         _interrupts(passed_on=processes.count > 1) as interrupted,
     ):
@@ -298,6 +298,21 @@ def _recipe(
         require(lr is None, f"lr is {lr} beside a function as optimizer: set the rate in the function.")
         require(not weight_decay, f"weight_decay is {weight_decay} beside a function as optimizer: set it there.")
     return optimizer, default.batch_size if batch_size is None else batch_size, lr
+
+
+@contextmanager
+def _held(folder: Path, processes: Processes) -> Iterator[None]:
+    """Holds the run's folder for all processes; when the main one cannot have it, none goes on."""
+    with ExitStack() as stack:
+        refused = None
+        if processes.rank == 0:
+            try:
+                stack.enter_context(held(folder))
+            except OSError as error:
+                refused = error
+        if processes.sum(torch.tensor(float(refused is not None))):
+            raise refused or BlockingIOError(f"the main process cannot have {folder}: it says why.")
+        yield
 
 
 class _Nats(nn.Module):
