@@ -195,8 +195,8 @@ def draw(
         int64 levels `[...]`, never one without probability.
 
     References:
-        Devroye, "Non-Uniform Random Variate Generation", 1986, section III.2 (inversion);
-        Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020, section 3.1 (top-p),
+        Devroye, "Non-Uniform Random Variate Generation", 1986 (inversion);
+        Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020 (top-p),
         https://arxiv.org/abs/1904.09751
 
     Example:
