@@ -125,6 +125,12 @@ def test_says_the_time_that_is_estimated_and_takes_75_minutes_at_most(notebook):
     assert minutes <= 75
 
 
+def test_explores_validation_images_only(notebook):
+    """Test images are scored once, when a model is final; a cell that does it says so."""
+    for cell in notebook.code:
+        assert "# scored once" in cell.source or not re.search(r"\.test(_labels)?\b", cell.source), cell.source
+
+
 def test_first_code_cell_sets_up_and_does_nothing_else(notebook):
     cell = notebook.code[0].source
     assert re.sub(r"\n\n+", "\n", cell).startswith(SET_UP)
