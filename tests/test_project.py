@@ -5,17 +5,21 @@ import fnmatch
 import importlib
 import json
 import math
+import operator
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import pixelhelpers as ph
+from pixelhelpers import __main__ as command_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
 OWN_LINK = re.compile(
     r"(?:mybinder\.org/v2/gh|colab\.research\.google\.com/github|git\+https://github\.com"
     r"|git clone https://github\.com|repository-code: https://github\.com)/([\w.-]+/[\w-]+)"
@@ -199,19 +204,86 @@ def test_readme_shows_the_times_that_are_estimated():
     rows = re.findall(r"\]\(notebooks/([\w.-]+\.ipynb)\) \| .* \| (\d+) min(?: \+ (\d+))? \|", read("README.md"))
     said = {name: (int(minutes), int(optional or 0)) for name, minutes, optional in rows}
     assert said == {path.name: shown(path) for path in NOTEBOOKS}
+    hours = int(re.search(r"Together they take about (\d+) hours", read("README.md"))[1])
+    assert abs(60 * hours - sum(minutes for minutes, _ in said.values())) <= 60
 
 
-@pytest.mark.parametrize("file", [path.name for path in sorted(ROOT.glob("*.md"))])
-def test_relative_links_lead_somewhere(file):
-    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", read(file))
-    assert not [link for link in links if not (ROOT / link).exists()]
+def test_readme_is_short_and_begins_with_picture_commands_and_notebooks():
+    lines = read("README.md").splitlines()
+    marks = ("<img", "make lab", "| 00 |", "| 14 |", "## Results")
+    places = [next(number for number, line in enumerate(lines) if mark in line) for mark in marks]
+    assert places == sorted(places) and places[-2] < 50
+    assert len(lines) <= 220
+
+
+def code_of(page: Path) -> str:
+    """A page's blocks of code."""
+    return "\n".join(re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "benchmarks" / "README.md"])
+def test_commands_that_are_written_down_have_the_options_they_name(page):
+    commands = re.findall(r"-m pixelhelpers (.+)", code_of(page))
+    whole = [command for command in commands if not command.endswith("…")]
+    assert len(whole) >= 2
+    for command in whole:
+        command_line._parser().parse_args(shlex.split(command))  # exits at what it does not know
+
+
+def test_readme_names_what_exists():
+    readme = read("README.md")
+    names = set(re.findall(r"\bph\.(\w+(?:\.\w+)*)", readme))
+    targets = set(re.findall(r"\bmake ([a-z]+)", code_of(ROOT / "README.md"))) | set(
+        re.findall(r"`make ([a-z]+)", readme)
+    )
+    assert "load_pretrained" in names and {"lab", "test", "update"} <= targets
+    for name in names:
+        operator.attrgetter(name)(ph)
+    assert targets <= set(re.search(r"^\.PHONY: (.*)", read("Makefile"), re.MULTILINE)[1].split())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.+?)\s*$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|mailto:)([^)#]*)(?:#([^)]*))?\)", text)
+    links += [(source, "") for source in re.findall(r"<img src=\"([^\"]*)\"", text)]
+    for name, anchor in links:
+        target = page.parent / name if name else page
+        assert target.exists(), name
+        assert not anchor or target.suffix != ".md" or anchor in anchors(target), f"{name} has no heading {anchor!r}"
 
 
 def test_pictures_have_alt_texts():
-    for path in ROOT.glob("*.md"):
+    for path in PAGES:
         text = path.read_text(encoding="utf-8")
-        assert "![](" not in text, path.name
-        assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text)), path.name
+        assert "![](" not in text, path
+        assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text)), path
+
+
+def test_the_first_picture_has_a_column_for_each_class_and_its_text_names_them(monkeypatch):
+    from tools import front_picture
+
+    text = re.search(r"<img src=\"\.github/front\.png\"[^>]* alt=\"([^\"]*)\"", read("README.md"))[1]
+    assert all(name.lower() in text.lower() for name in front_picture.NAMES) and len(set(front_picture.NAMES)) == 10
+    drawn = []
+    monkeypatch.setattr(
+        ph, "sample", lambda model, count, label, seed: drawn.append(label) or label[:, None, None, None]
+    )
+    images = front_picture.paint()
+    assert drawn[0].tolist() == sorted([*range(10)] * front_picture.OF_EACH)  # which also `--label 0 1 … 9` asks for
+    assert (images[..., 0, 0, 0] == torch.arange(10)).all()
+    [axis] = front_picture.draw(images.expand(-1, -1, 1, 4, 4)).axes
+    width = axis.images[0].get_array().shape[1] / 10
+    assert [(int(tick.get_position()[0] // width), tick.get_text()) for tick in axis.get_xticklabels()] == [
+        *enumerate(front_picture.NAMES)
+    ]
 
 
 # Tools
@@ -415,11 +487,29 @@ def benchmark_and_record(name, monkeypatch):
     return importlib.import_module(name), json.loads(record)
 
 
-@pytest.mark.parametrize("name", ["sampling", "compare"])
-def test_readme_shows_the_table_of_the_benchmark(name, monkeypatch):
+@pytest.mark.parametrize("name", ["sampling", "compare", "one_picture", "processes", "training"])
+def test_the_page_of_benchmarks_shows_the_table_of_the_record(name, monkeypatch, tmp_path):
+    """What stands there is what the script would write, and nothing else on the page would change."""
     benchmark, record = benchmark_and_record(name, monkeypatch)
-    begin, end = benchmark.MARKS
-    assert begin + benchmark.table(record) + end in (ROOT / "README.md").read_text(encoding="utf-8")
+    sampling = importlib.import_module("sampling")
+    page = read("benchmarks", "README.md")
+    monkeypatch.setattr(sampling, "README", tmp_path / "README.md")
+    sampling.README.write_text(page, encoding="utf-8")
+    sampling.into_readme(benchmark.FILE, "| nothing |\n")
+    assert sampling.README.read_text(encoding="utf-8") != page
+    sampling.into_readme(benchmark.FILE, benchmark.table(record))
+    assert sampling.README.read_text(encoding="utf-8") == page
+
+
+def test_every_script_that_writes_a_table_finds_its_place():
+    page = read("benchmarks", "README.md")
+    writing = [
+        path.name for path in (ROOT / "benchmarks").glob("*.py") if "into_readme(FILE" in path.read_text("utf-8")
+    ]
+    marks = re.findall(
+        r"^<!-- table of benchmarks/(\w+\.py) -->\n(?:\|.*\n)*<!-- end of table -->\n", page, re.MULTILINE
+    )
+    assert sorted(marks) == sorted(writing) and "learning.py" in marks
 
 
 def test_what_is_tried_first_is_what_was_measured(monkeypatch):
