@@ -244,7 +244,7 @@ def turn(time: Tensor, now: int, ahead: Sequence[int] = (), title: str = "", axi
     names = ("drawn", "drawn in this turn", "later")
     colours = (SKY, ORANGE, PALE)
     if axis is None:
-        figure, axis = subplots(size=(0.3 * time.shape[1] + 0.4, 0.3 * time.shape[0] + 0.9))
+        figure, axis = subplots(size=(0.22 * time.shape[1] + 0.4, 0.22 * time.shape[0] + 0.9))
         patches = [
             mpl.patches.Patch(fc=colour, ec=GREY, lw=0.5, label=name)
             for colour, name in zip(colours, names, strict=True)
