@@ -21,7 +21,7 @@ from .sampling import model_and_shape, sample
 # black-and-white print, too, and with any colour vision.
 BLUE, ORANGE, GREEN, RED = "#003D78", "#DE7A00", "#00855F", "#9F3500"
 # Filled areas: seen, missed, beside the point, empty. GREY draws thin lines to compare with.
-SKY, YELLOW, GREY, SILVER, PALE = "#207AB4", "#C09A00", "#808080", "#C4C4C4", "#F0F0F0"
+SKY, YELLOW, GREY, SILVER, PALE = "#207AB4", "#BD9700", "#808080", "#C0C0C0", "#EAEAEA"
 # What a pixel sees, and what it may see.
 CONTEXT = {"later, unseen": PALE, "earlier, seen": SKY, "earlier, missed": YELLOW, "leak": RED}
 BEYOND = {"earlier, out of reach": SILVER}  # told apart from what is missed when `context` is told what that is
