@@ -194,17 +194,20 @@ def give_memory_back(names: dict[str, Any]) -> None:
         >>> list(names)
         ['torch', 'draw']
     """
-    of_ipython = ("In", "Out", "exit", "quit")
-    for name, value in list(names.items()):
-        stays = inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value)
-        if not stays and not name.startswith("_") and name not in of_ipython:
-            del names[name]
+    for name in [name for name, value in names.items() if not _stays(name, value)]:
+        del names[name]
     gc.collect()  # networks refer to themselves in circles
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def _stays(name: str, value: Any) -> bool:
+    """Whether a name of a notebook is a tool: imported, defined, or IPython's own."""
+    of_ipython = name.startswith("_") or name in ("In", "Out", "exit", "quit")
+    return of_ipython or inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value)
 
 
 @contextmanager

@@ -120,6 +120,7 @@ def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 2
         ['image', 'row', 'column']
     """
     height, width = pictures.shape[-2:]
+    maps = [block.half() for block in maps]  # they live as long as the explorer: half as large, and no picture differs
 
     def picture(image: int, row: int, column: int) -> Figure:
         heads = [(block, head) for block in range(len(maps)) for head in range(maps[block].shape[1])]
