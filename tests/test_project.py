@@ -395,7 +395,8 @@ def test_refresh_stores_outputs_and_a_hash_of_the_code(notebook_tool):
     assert len(notebook["cells"]) == 2
     assert "".join(notebook["cells"][1]["outputs"][0]["text"]) == "42\n"
     record = notebook["metadata"]["pixelhelpers"]
-    assert record["source_hash"] == source_hash(notebook) and record["peak_memory_mb"] > 10
+    assert record["source_hash"] == source_hash(notebook)
+    assert record["peak_memory_mb"] >= record["memory_mb_at_rest"] > 10
     notebook["cells"][0]["source"] = "other prose"
     assert record["source_hash"] == source_hash(notebook)
     notebook["cells"][1]["source"] = "print(6 * 8)"
@@ -448,9 +449,10 @@ def test_time_counts_words_cells_and_exercises_and_optional_sections_apart():
         code("print(1)"),
         markdown(f"### Exercise\n<details>{words}</details>\n{words}"),
         code("ph.exercises.check_it(it)"),
+        code("ph.hardware.give_memory_back(globals())"),
         markdown("## The end\n" + words),
     ]
-    assert 15 <= minutes(everybody) < 15.1  # 3 times 2 for words, 1 for a cell, 8 for an exercise
+    assert 15 <= minutes(everybody) < 15.1  # 3 times 2 for words, 1 for a cell, 8 for an exercise; the last is free
     optional = [markdown(f"## 7. Optional: more\n{words}"), code("print(2)"), markdown(f"### Part\n{words}"), code("")]
     whole = everybody[:2] + optional + [markdown(f"{words}\n## Section\n")] + everybody[2:]
     apart = [minutes(part) for part in parts(whole)]

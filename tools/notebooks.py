@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-PEAK_MEMORY = """
-import resource, sys
-unit = 2**20 if sys.platform == "darwin" else 2**10
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit)
+# Of the kernel, in MB: the most that it ever held, and what it holds now.
+MEMORY = """
+import psutil, resource, sys
+unit = 1 if sys.platform == "darwin" else 1024
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+print(peak // 10**6, psutil.Process().memory_info().rss // 10**6)
 """
 
 
@@ -32,7 +34,7 @@ def run(path: Path):
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(PEAK_MEMORY))
+    notebook.cells.append(nbformat.v4.new_code_cell(MEMORY))
     client = nbclient.NotebookClient(
         notebook,
         timeout=180,
@@ -42,11 +44,9 @@ def run(path: Path):
     )
     started = time.perf_counter()
     client.execute()
-    record = {
-        "source_hash": "",
-        "seconds": round(time.perf_counter() - started),
-        "peak_memory_mb": int(notebook.cells.pop().outputs[0].text),
-    }
+    seconds = round(time.perf_counter() - started)
+    peak, rest = map(int, notebook.cells.pop().outputs[0].text.split())
+    record = {"seconds": seconds, "peak_memory_mb": peak, "memory_mb_at_rest": rest}
     record["source_hash"] = source_hash(notebook)
     # Which machine ran it, down to the Python version, would change with every run.
     notebook.metadata.language_info = {"name": "python"}
@@ -78,7 +78,8 @@ def run_all(prefixes: list[str], store: bool) -> None:
         if store:
             nbformat.write(notebook, path)
         record = notebook.metadata.pixelhelpers
-        print(f"{record['seconds']:4} s {record['peak_memory_mb']:6} MB")
+        peak, rest = record["peak_memory_mb"], record["memory_mb_at_rest"]
+        print(f"{record['seconds']:4} s, at most {peak:5} MB, at rest {rest:4} MB")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

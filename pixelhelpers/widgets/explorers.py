@@ -120,10 +120,11 @@ def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 2
         ['image', 'row', 'column']
     """
     height, width = pictures.shape[-2:]
+    maps = [block.half() for block in maps]  # they live as long as the explorer: half as large, and no picture differs
 
     def picture(image: int, row: int, column: int) -> Figure:
         heads = [(block, head) for block in range(len(maps)) for head in range(maps[block].shape[1])]
-        figure, axes = subplots(1, len(heads), size=(2.6 * len(heads), 3.3), squeeze=False)
+        figure, axes = subplots(1, len(heads), size=(2.1 * len(heads), 2.8), squeeze=False)
         for axis, (block, head) in zip(axes.flat, heads, strict=True):
             weights = maps[block][image, head, row * width + column]
             title = f"block {block + 1}, head {head + 1}\nstart token: {float(weights[0]):.0%}"
@@ -161,7 +162,7 @@ def _stack(first: str, later: str, kernel_size: int, depth: int) -> Figure:
     masks = [raster_mask(kind, 1, 1, kernel_size)[0, 0] for kind in (first, later)]
     seen = _seen([masks[0]] + [masks[1]] * (depth - 1), at, (side, side))
     earlier = at[0] * side + at[1]
-    figure, axes = subplots(1, 3, size=(9.5, 4), width_ratios=(1, 1, 1.5))
+    figure, axes = subplots(1, 3, size=(8.4, 3.8), width_ratios=(1, 1, 1.5))
     for axis, kind, mask, name in zip(axes, (first, later), masks, ("first", "later"), strict=False):
         kernel(mask, f"{name}: type {kind}, {int(mask.sum())} of {mask.numel()} open", axis)
     known = int(seen.flatten()[:earlier].sum())
