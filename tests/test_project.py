@@ -63,6 +63,8 @@ def copy_of_the_project(tmp_path):
             shutil.copytree(ROOT / folder, tmp_path / folder)
     for file in [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.cff")]:
         shutil.copy(file, tmp_path)
+    (tmp_path / "pixelhelpers").mkdir()
+    shutil.copy(ROOT / "pixelhelpers" / "__init__.py", tmp_path / "pixelhelpers")
     return tmp_path
 
 
@@ -88,6 +90,50 @@ def test_fork_refuses_what_is_no_owner_and_name(copy_of_the_project, name):
     result = run(sys.executable, copy_of_the_project / "tools" / "fork.py", name)
     assert result.returncode and "owner/name" in result.stderr
     assert contents(copy_of_the_project) == before
+
+
+# A release
+
+
+def written(folder: Path, pattern: str, *files: str) -> set[str]:
+    found = [re.findall(pattern, path.read_text(encoding="utf-8")) for file in files for path in folder.glob(file)]
+    assert found and all(found)
+    return {text for texts in found for text in texts}
+
+
+def test_release_writes_its_number_everywhere_and_its_tag_into_the_notebooks(copy_of_the_project):
+    (copy_of_the_project / "CHANGELOG.md").write_text("# Changelog\n\n## 9.8.0 (unreleased)\n\n- New.\n\n## 0.0.9\n")
+    release = [sys.executable, copy_of_the_project / "tools" / "release.py"]
+    run(*release, "main", check=True)
+    before = contents(copy_of_the_project)
+    run(*release, "9.8.7", check=True)
+    lines = {
+        "pyproject.toml": r'(?m)^version = "(.*)"',
+        "pixelhelpers/__init__.py": r'__version__ = "(.*)"',
+        "CITATION.cff": r"(?m)^version: (.*)",
+        "CHANGELOG.md": r"(?m)^# Changelog\n\n## (.*)",
+    }
+    for file, line in lines.items():
+        assert written(copy_of_the_project, line, file) == {"9.8.7"}
+    address = rf"git\+https://github.com/{REPOSITORY}@(.*)\\n"
+    assert written(copy_of_the_project, rf"%pip install -q {address}", "notebooks/*.ipynb") == {"v9.8.7"}
+    assert written(copy_of_the_project, r"comes from GitHub, (.*)\\n", "notebooks/*.ipynb") == {"tag v9.8.7"}
+    run(*release, "main", check=True)
+    assert written(copy_of_the_project, rf"%pip install -q {address}", "notebooks/*.ipynb") == {"main"}
+    after = contents(copy_of_the_project)
+    assert all(after[path] == before[path] for path in before if path.suffix == ".ipynb")  # also: fresh ones are fresh
+
+
+@pytest.mark.parametrize("version", ["", "v1.2.3", "1.2", "next"])
+def test_release_refuses_what_is_no_version_and_what_is_released_already(copy_of_the_project, version):
+    before = contents(copy_of_the_project)
+    release = [sys.executable, copy_of_the_project / "tools" / "release.py"]
+    result = run(*release, version)
+    assert result.returncode and "expected a version such as 0.2.0" in result.stderr
+    assert contents(copy_of_the_project) == before
+    (copy_of_the_project / "CHANGELOG.md").write_text("# Changelog\n\n## 9.8.0\n")
+    result = run(*release, "9.8.1")
+    assert result.returncode and "nothing to release" in result.stderr
 
 
 # One version, one set of requirements
