@@ -3,6 +3,7 @@
 
 import ctypes
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -235,3 +236,9 @@ def _if_readable(read: Callable[[], Any]) -> Any:
         return read()
     except RuntimeError:
         return None
+
+
+# PyTorch 2.9 says once in a process that these settings have newer names. Both are needed: it may say so here, unheard.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    _if_readable(torch.get_float32_matmul_precision)

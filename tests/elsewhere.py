@@ -38,7 +38,7 @@ def environment(folder: Path) -> dict[str, str]:
     """What a process needs in `os.environ` to find only what `install` put there, and to take itself for Colab."""
     startup = folder / "colab" / "profile_default" / "startup"
     startup.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "tests" / "colab_startup.py", startup)
+    shutil.copy(ROOT / "tests" / "colab_startup.ipy", startup)
     return {
         "PYTHONPATH": str(folder),
         "IPYTHONDIR": str(folder / "colab"),
