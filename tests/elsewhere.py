@@ -30,15 +30,15 @@ def install(folder: Path) -> None:
     result = pip_install(folder, str(ROOT))
     if result.returncode:
         raise RuntimeError(f"the wheel could not be built and installed:\n{result.stderr}")
+    startup = folder / "colab" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "colab_startup.ipy", startup)
     if sys.platform == "linux" and sys.version_info < (3, 14):
         pip_install(folder, *COLAB)
 
 
 def environment(folder: Path) -> dict[str, str]:
     """What a process needs in `os.environ` to find only what `install` put there, and to take itself for Colab."""
-    startup = folder / "colab" / "profile_default" / "startup"
-    startup.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "tests" / "colab_startup.ipy", startup)
     return {
         "PYTHONPATH": str(folder),
         "IPYTHONDIR": str(folder / "colab"),
