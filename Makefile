@@ -7,7 +7,7 @@ WORKERS ?= 2
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 THREADS := $(shell expr $(CORES) / $(WORKERS) '|' 1)
 
-.PHONY: help setup lab update test notebooks lint format diff fork
+.PHONY: help setup lab update test notebooks lint format diff fork release
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,3 +42,6 @@ diff: ## show uncommitted changes with notebooks as text (ARGS=main compares wit
 
 fork: ## write another owner and name everywhere (REPO=me/mine)
 	@$(PYTHON) tools/fork.py $(REPO)
+
+release: ## write a release's number everywhere (VERSION=0.2.0; VERSION=main once it is tagged)
+	@$(PYTHON) tools/release.py $(VERSION)

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import inspect
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -276,3 +277,9 @@ def _if_readable(read: Callable[[], Any]) -> Any:
         return read()
     except RuntimeError:
         return None
+
+
+# PyTorch 2.9 says once in a process that these settings have newer names. Both are needed: it may say so here, unheard.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    _if_readable(torch.get_float32_matmul_precision)

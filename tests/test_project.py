@@ -68,6 +68,8 @@ def copy_of_the_project(tmp_path):
             shutil.copytree(ROOT / folder, tmp_path / folder)
     for file in [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.cff")]:
         shutil.copy(file, tmp_path)
+    (tmp_path / "pixelhelpers").mkdir()
+    shutil.copy(ROOT / "pixelhelpers" / "__init__.py", tmp_path / "pixelhelpers")
     return tmp_path
 
 
@@ -93,6 +95,50 @@ def test_fork_refuses_what_is_no_owner_and_name(copy_of_the_project, name):
     result = run(sys.executable, copy_of_the_project / "tools" / "fork.py", name)
     assert result.returncode and "owner/name" in result.stderr
     assert contents(copy_of_the_project) == before
+
+
+# A release
+
+
+def written(folder: Path, pattern: str, *files: str) -> set[str]:
+    found = [re.findall(pattern, path.read_text(encoding="utf-8")) for file in files for path in folder.glob(file)]
+    assert found and all(found)
+    return {text for texts in found for text in texts}
+
+
+def test_release_writes_its_number_everywhere_and_its_tag_into_the_notebooks(copy_of_the_project):
+    (copy_of_the_project / "CHANGELOG.md").write_text("# Changelog\n\n## 9.8.0 (unreleased)\n\n- New.\n\n## 0.0.9\n")
+    release = [sys.executable, copy_of_the_project / "tools" / "release.py"]
+    run(*release, "main", check=True)
+    before = contents(copy_of_the_project)
+    run(*release, "9.8.7", check=True)
+    lines = {
+        "pyproject.toml": r'(?m)^version = "(.*)"',
+        "pixelhelpers/__init__.py": r'__version__ = "(.*)"',
+        "CITATION.cff": r"(?m)^version: (.*)",
+        "CHANGELOG.md": r"(?m)^# Changelog\n\n## (.*)",
+    }
+    for file, line in lines.items():
+        assert written(copy_of_the_project, line, file) == {"9.8.7"}
+    address = rf"git\+https://github.com/{REPOSITORY}@(.*)\\n"
+    assert written(copy_of_the_project, rf"%pip install -q {address}", "notebooks/*.ipynb") == {"v9.8.7"}
+    assert written(copy_of_the_project, r"comes from GitHub, (.*)\\n", "notebooks/*.ipynb") == {"tag v9.8.7"}
+    run(*release, "main", check=True)
+    assert written(copy_of_the_project, rf"%pip install -q {address}", "notebooks/*.ipynb") == {"main"}
+    after = contents(copy_of_the_project)
+    assert all(after[path] == before[path] for path in before if path.suffix == ".ipynb")  # also: fresh ones are fresh
+
+
+@pytest.mark.parametrize("version", ["", "v1.2.3", "1.2", "next"])
+def test_release_refuses_what_is_no_version_and_what_is_released_already(copy_of_the_project, version):
+    before = contents(copy_of_the_project)
+    release = [sys.executable, copy_of_the_project / "tools" / "release.py"]
+    result = run(*release, version)
+    assert result.returncode and "expected a version such as 0.2.0" in result.stderr
+    assert contents(copy_of_the_project) == before
+    (copy_of_the_project / "CHANGELOG.md").write_text("# Changelog\n\n## 9.8.0\n")
+    result = run(*release, "9.8.1")
+    assert result.returncode and "nothing to release" in result.stderr
 
 
 # One version, one set of requirements
@@ -133,17 +179,70 @@ def test_plain_install_brings_no_notebook_or_test_tools():
     }
 
 
-def test_workflow_covers_the_oldest_python_and_torch():
-    workflow = yaml.safe_load(read(".github", "workflows", "test.yml"))
-    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+WORKFLOW = yaml.safe_load(read(".github", "workflows", "test.yml"))
+
+
+def commands(job: str) -> str:
+    return "\n".join(step.get("run", "") for step in WORKFLOW["jobs"][job]["steps"])
+
+
+def test_workflow_covers_all_systems_and_pythons_the_newest_versions_and_the_lowest():
+    matrix = WORKFLOW["jobs"]["test"]["strategy"]["matrix"]
     assert {system.split("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
-    assert ">=" + matrix["python"][0] == PROJECT["requires-python"]
-    [oldest] = matrix["include"]
-    assert oldest["python"] == matrix["python"][0]
-    lowest = dict(requirement(text) for text in PROJECT["dependencies"])
-    for text in oldest["constraints"].split():
-        name, version = requirement(text)
-        assert lowest[name].startswith(version.replace("==", ">=").removesuffix(".*") + ",<")
+    assert matrix["versions"] == ["newest"]
+    [lowest] = [job for job in matrix["include"] if job["versions"] == "lowest"]
+    assert ">=" + lowest["python"] == PROJECT["requires-python"]
+    minors = {int(python.removeprefix("3.")) for python in matrix["python"]}
+    minors |= {int(job["python"].removeprefix("3.")) for job in matrix["include"]}
+    assert minors == set(range(min(minors), max(minors) + 1)) and f"3.{min(minors)}" == lowest["python"]
+    assert f"3.{max(minors)}" in matrix["python"]  # on all systems
+
+
+def test_every_requirement_has_a_lowest_version_that_the_job_of_lowest_versions_takes():
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *(text for extra in extras.values() for text in extra)]
+    assert len(requirements) > 20 and not [text for text in requirements if ">=" not in requirement(text)[1]]
+    steps = WORKFLOW["jobs"]["test"]["steps"]
+    [hold] = [step["run"] for step in steps if step.get("if") == "matrix.versions == 'lowest'"]
+    [file] = re.findall(
+        r"uv pip compile --resolution lowest-direct --all-extras pyproject.toml --output-file (\S+)", hold
+    )
+    assert f"PIP_CONSTRAINT=$PWD/{file}" in hold
+
+
+def test_workflow_asks_for_what_there_is():
+    """Targets of make, extras, files: what a job names exists."""
+    targets = re.search(r"^\.PHONY: (.*)", read("Makefile"), re.MULTILINE)[1].split()
+    extras = set(PROJECT["optional-dependencies"])
+    asked = {"make": set(), "extra": set(), "file": set()}
+    for job in WORKFLOW["jobs"]:
+        asked["make"] |= set(re.findall(r"\bmake (\w+)", commands(job)))
+        asked["extra"] |= {
+            name for names in re.findall(r'"\.\[([\w,]+)\]"', commands(job)) for name in names.split(",")
+        }
+        asked["file"] |= set(re.findall(r"(?<!\S)((?:tests|notebooks|tools)/\S+|\w+\.toml)", commands(job)))
+        asked["file"] |= {
+            step["with"]["environment-file"]
+            for step in WORKFLOW["jobs"][job]["steps"]
+            if "environment-file" in step.get("with", {})
+        }
+    assert {"test", "lint"} <= asked["make"] <= set(targets)
+    assert {"notebooks", "test"} <= asked["extra"] <= extras
+    assert {"environment.yml", "pyproject.toml", "tools/notebooks.py"} <= asked["file"]
+    assert not [file for file in asked["file"] if not (ROOT / file).exists()]
+
+
+def test_workflow_on_windows_runs_the_lines_of_the_readme():
+    """But for how Python is called: there `py` finds the newest, here the matrix says which."""
+    lines = [line.strip() for line in commands("test").splitlines()]
+    shown = re.findall(r"^(?:py |\.venv\\).*", read("README.md"), re.MULTILINE)
+    assert len(shown) == 4 and re.fullmatch(r"py( -3\.\d+)? -m venv \.venv", shown[0])
+    assert "python -m venv .venv" in lines and shown[1] in lines and shown[3] in lines
+
+
+def test_the_wheel_is_built_by_what_builds_the_package():
+    build = tomllib.loads(read("pyproject.toml"))["build-system"]["requires"]
+    assert set(build) <= set(PROJECT["optional-dependencies"]["test"])  # the tests build it without a network
 
 
 # What goes into a wheel

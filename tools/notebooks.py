@@ -8,6 +8,7 @@ python tools/notebooks.py time               print how long each takes a reader,
 
 import hashlib
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,18 @@ def source_hash(notebook: dict) -> str:
     """Hash of what was executed: the code cells. Prose may be corrected without a new run."""
     sources = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+
+
+def rewrite(path: Path, pattern: str, new: str) -> bool:
+    """Replaces a name or an address in a file. Fresh outputs stay fresh: no result depends on it."""
+    text = path.read_text(encoding="utf-8")
+    changed = re.sub(pattern, new, text)
+    if path.suffix == ".ipynb" and changed != text:
+        before, after = source_hash(json.loads(text)), source_hash(json.loads(changed))
+        changed = changed.replace(f'"source_hash": "{before}"', f'"source_hash": "{after}"')
+    if changed != text:
+        path.write_text(changed, encoding="utf-8", newline="\n")
+    return changed != text
 
 
 def run(path: Path):

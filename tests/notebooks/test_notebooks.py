@@ -23,10 +23,14 @@ REPOSITORY = re.search(
     (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
     re.MULTILINE,
 )[1]
-SET_UP = f"""\
+VERSION = re.search(r'(?m)^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+
+
+def set_up(kind: str, version: str) -> str:
+    return f"""\
 import sys
-if "google.colab" in sys.modules:  # Colab has torch; the package and its weights come from GitHub
-    %pip install -q git+https://github.com/{REPOSITORY}
+if "google.colab" in sys.modules:  # Colab has torch; the package comes from GitHub, {kind} {version}
+    %pip install -q git+https://github.com/{REPOSITORY}@{version}
 """
 
 PEAK_MB, REST_MB = 1400, 900  # of the kernel: the server takes about 130 more
@@ -51,6 +55,9 @@ TO_REACH = {
     "13": {"cells of more than 20 lines": 13, "minutes": 10},
     "14": {"long lines in solutions": 1, "exercises": 1},
 }
+
+# `make release` turns the one into the other.
+SET_UPS = (set_up("branch", "main"), set_up("tag", f"v{VERSION}"))
 
 PICTURE = re.compile(r'<img alt="([^"]*)" style="max-width: 100%" src="data:image/\w+;base64,([^"]+)">')
 
@@ -203,10 +210,15 @@ def test_explores_validation_images_only(notebook):
 
 def test_first_code_cell_sets_up_and_does_nothing_else(notebook):
     cell = notebook.code[0].source
-    assert re.sub(r"\n\n+", "\n", cell).startswith(SET_UP)
+    assert re.sub(r"\n\n+", "\n", cell).startswith(SET_UPS)
     assert "torch.manual_seed(0)" in cell and "ph.default_device()" in cell
     installs = [c.source for c in notebook.code if re.search(r"^\s*[%!]pip\b", c.source, re.M)]
     assert installs == [cell]  # elsewhere a cell never installs anything
+
+
+def test_all_notebooks_install_the_same_version_on_colab():
+    lines = {cell for path in PATHS for cell in re.findall(r"%pip .*", Notebook(path).code[0].source)}
+    assert len(lines) == 1
 
 
 def test_has_exercises_with_a_check_and_a_folded_solution(notebook):
