@@ -63,3 +63,10 @@ def test_a_term_has_a_plain_sentence_and_a_section_that_has_the_term(term, meani
     assert anchor in anchors(NOTEBOOKS / name), f"{name} has no heading {anchor!r}"
     text = plain(section(NOTEBOOKS / name, anchor))
     assert any(called in text for called in names(term)), f"not in {name}#{anchor}"
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_opening_of_a_notebook_leads_to_the_words_and_to_help(path):
+    opening = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+    pages = {"glossary.md", "troubleshooting.md"} | ({"cheatsheet.md"} if path.stem.startswith("00") else set())
+    assert pages <= {name for name, _ in links(opening)}
