@@ -186,6 +186,7 @@ SEEN = {
     ],
     "The sliders do not appear": [(small, r"\d+\.\d+")],
     "The kernel died": [(small, "GB free")],
+    "My numbers are not those of the text": [(small, r"digits on (cpu|cuda|mps)")],
     "“Give [N, 1, height, width]”: a wrong number of channels": [
         (lambda: small(x=small()["x"][:, 0]), r"\(50, 8, 8\) torch.uint8 the model wants channels: 1"),
         (lambda: small(x=small()["x"].movedim(1, -1)), r"\(50, 8, 8, 1\)"),
@@ -231,6 +232,7 @@ SEEN = {
         (lambda: small(model=only_background()), "temperature 1: True$"),
         (small, "temperature 1: False$"),
     ],
+    "The samples are nothing but noise": [(small, r"^[78]\.\d\d bits"), (trained, r"^1\.\d\d bits")],
     "Good loss, bad pictures": [
         (lambda: trained(drawn=drawn_by(trained()["model"], temperature=0.3)), clearly_lower),
         (lambda: trained(drawn=torch.randint(256, (8, 1, 28, 28))), clearly_higher),
