@@ -1,7 +1,7 @@
-"""How pytest runs the notebooks: once, as on Colab; every stored picture must come, and no warning.
+"""How pytest runs the notebooks: once, as on Colab; every picture must come, and no warning.
 
 nbval runs them. Their kernel knows the package only as an installed wheel (`tests/elsewhere.py`).
-In the checkout they run when their outputs are stored (`make notebooks`) and in a browser's tests.
+In the checkout they run when outputs are stored (`make notebooks`) and in a browser's tests.
 """
 
 import functools
@@ -38,7 +38,7 @@ def pictures(outputs: list) -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """nbval sees errors, and compares the cells that ask for it; this looks at all others, too."""
+    """nbval sees errors, and compares cells that ask for it; this looks at all others, too."""
     result = yield
     lost = pictures(item.cell.outputs) - pictures(item.test_outputs)
     if lost > 0:

@@ -33,6 +33,7 @@ if "google.colab" in sys.modules:  # Colab has torch; the package comes from Git
     %pip install -q git+https://github.com/{REPOSITORY}@{version}
 """
 
+
 PEAK_MB, REST_MB = 1400, 900  # of the kernel: the server takes about 130 more
 WIDTH, BYTES = 850, 150_000  # of a picture; shown at 800 pixels, a font of 9 points is one of 8.5
 COLUMNS = 98  # of code and of what it prints: JupyterLab wraps longer lines at 1280 pixels, inside words
