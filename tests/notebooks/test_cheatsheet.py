@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sections import NOTEBOOKS
 
 import pixelhelpers as ph
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 SHEET = (NOTEBOOKS / "cheatsheet.md").read_text(encoding="utf-8")
 SCRIPT = "\n".join(re.findall(r"```python\n(.*?)```", SHEET, re.DOTALL))
 

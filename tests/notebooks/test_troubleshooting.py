@@ -1,4 +1,4 @@
-"""Every symptom of the page was provoked: its test tells a sick program from a healthy one, and its links arrive."""
+"""Every symptom of the page was provoked, and its test tells a sick program from a healthy one."""
 
 import re
 from contextlib import nullcontext
@@ -7,10 +7,10 @@ from functools import cache
 
 import pytest
 import torch
+from sections import NOTEBOOKS
 from torch import nn
 
 import pixelhelpers as ph
-from tests.notebooks.test_claims import NOTEBOOKS, anchors, links
 
 PAGE = (NOTEBOOKS / "troubleshooting.md").read_text(encoding="utf-8")
 ENTRIES = dict(re.findall(r"^### (.+?)\n+(.+?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -289,9 +289,7 @@ def test_the_test_of_a_symptom_tells_sick_from_healthy(symptom, program, printed
 
 
 @pytest.mark.parametrize("symptom", ENTRIES)
-def test_a_symptom_says_what_its_test_means_and_leads_to_the_section_that_explains_it(symptom):
+def test_a_symptom_says_what_its_test_means_and_where_it_is_explained(symptom):
     meaning, _, more = ENTRIES[symptom].partition("```\n")[2].partition("*More")
     assert len(meaning.split()) > 10
-    assert links(more)
-    for name, anchor in links(more):
-        assert anchor in anchors(NOTEBOOKS / name), f"{name} has no heading {anchor!r}"
+    assert re.search(r"\]\(\w+\.ipynb#\S+\)", more)  # that it arrives is asked with all other links
