@@ -90,8 +90,9 @@ ph.plots
 def test_has_every_name_that_a_notebook_uses_and_no_other():
     used = set().union(*(names(code(path)) for path in NOTEBOOKS.glob("*.ipynb")))
     assert len(used) > 50
-    assert not used - names(SCRIPT), "notebooks/cheatsheet.md lacks these: a line and an example each, please"
-    assert not names(SCRIPT) - used, "no notebook uses these any more: take their lines from notebooks/cheatsheet.md"
+    missing, superfluous = sorted(used - names(SCRIPT)), sorted(names(SCRIPT) - used)
+    assert not missing, "notebooks/cheatsheet.md lacks these: a line and an example each, please"
+    assert not superfluous, "no notebook uses these any more: take their lines from notebooks/cheatsheet.md"
 
 
 def test_a_line_that_brings_a_name_says_what_it_is():
