@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..layers import raster_mask
 from ..probes import CausalityError, check_causal
@@ -39,6 +40,7 @@ def check_masked_convolution(answer: Any) -> str:
         for mask_type in "AB":
             for size in (3, 5):
                 _check_layer(ask(answer, mask_type, 2, 3, size), mask_type, size)
+            _check_numbers(ask(answer, mask_type, 3, 3, 3), mask_type)  # where a skip would fit
     return (
         "Types A and B, every kernel size: each output sees what it may see, masked weights get no "
         "gradient, and training does not wake them."
@@ -50,6 +52,7 @@ def _check_layer(layer: Any, mask_type: str, size: int) -> None:
         raise Mistake(f"Calling your class gave a {type(layer).__name__}: make it an nn.Module.")
     name = f"Type {mask_type}, kernel {size}×{size}: "
     _check_shape(layer, size)
+    _check_that_it_is_a_convolution(layer, size)
     mistake = _wrong_taps(_open_taps(layer, size), raster_mask(mask_type, 1, 1, size)[0, 0])
     if mistake:
         raise Mistake(name + mistake)
@@ -74,6 +77,73 @@ def _check_shape(layer: nn.Module, size: int) -> None:
             "the convolution a padding of kernel_size // 2, so that there is one output per pixel."
         )
     raise Mistake(f"An input {given} became {shape}: it must become {expected}.")
+
+
+@torch.no_grad()
+def _check_that_it_is_a_convolution(layer: nn.Module, size: int) -> None:
+    """Asks for what every convolution does: double of the input doubles what it adds, everywhere alike."""
+    black = torch.zeros(1, 2, 4 * size, 4 * size)
+    x = torch.randn_like(black)
+    nothing = layer(black)
+    if not torch.allclose(layer(x) + layer(-x), 2 * nothing, atol=1e-4):
+        raise Mistake(
+            "The layer does more than a convolution: the answer to -x does not mirror the answer to x. "
+            "An activation such as ReLU comes after the layer, not in it."
+        )
+    answers = []
+    for place in (size, 2 * size):
+        lit = black.clone()
+        lit[..., place, place] = 1
+        window = slice(place - size // 2, place + size // 2 + 1)
+        answers.append((layer(lit) - nothing)[..., window, window])
+    if not torch.allclose(*answers, atol=1e-4):
+        raise Mistake(
+            "The same pixels act at one place of the image and not at another: you mask the image. "
+            "The mask lies on the weights, [k, k], and goes with the kernel to every pixel."
+        )
+
+
+def _check_numbers(layer: nn.Module, mask_type: str) -> None:
+    """Compares output and gradients with those of the layer's own weights under the right mask."""
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", 0)
+    if not isinstance(weight, nn.Parameter) or weight.dim() != 4 or weight.shape[-1] != weight.shape[-2]:
+        return  # put together in a way of its own
+    size = weight.shape[-1]
+    if bias is None:
+        raise Mistake("The layer has no bias: then nothing is left for the first pixel, which sees nothing else.")
+    mask = raster_mask(mask_type, 1, 1, size)[0, 0]
+    with torch.no_grad():
+        for parameter in layer.parameters():  # a bias that is near 0 would not be missed
+            parameter.copy_(torch.randn_like(parameter))
+    x = torch.randn(2, weight.shape[1], 9, 8)
+    right = F.conv2d(x, weight * mask, bias, padding=size // 2)
+    given = ask(layer, x)
+    added, own = given - right, bias[:, None, None]
+    if not torch.allclose(given, right, atol=1e-4):
+        if torch.allclose(added, -own.expand_as(added), atol=1e-4):
+            raise Mistake("The bias is left out: it is all that the first pixel has.")
+        if torch.allclose(added, added[:1, :, :1, :1].expand_as(added), atol=1e-4):
+            raise Mistake("The weights are right, but what is added to them is not self.bias as it is.")
+        if x.shape == given.shape and torch.allclose(added, x, atol=1e-4):
+            raise Mistake("The input is added to the output. A masked convolution has no skip: type A would not be blind.")
+        raise Mistake(
+            "The right taps are open, but the weights do not act as they are: the output must be that of an ordinary "
+            "convolution whose shut weights are 0, without another factor."
+        )
+    learned = {"weight": weight, "bias": bias}
+    score = torch.randn_like(right)
+    expected = torch.autograd.grad((right * score).sum(), learned.values())
+    found = [None, None]
+    if given.requires_grad:
+        found = torch.autograd.grad((given * score).sum(), learned.values(), allow_unused=True)
+    for (name, _), truth, gradient in zip(learned.items(), expected, found, strict=True):
+        if gradient is None or not gradient.any():
+            raise Mistake(
+                f"The output is right, but no gradient reaches self.{name}: the layer will never learn it. "
+                "`.data`, `.detach()` and `no_grad` cut it off from autograd."
+            )
+        if not torch.allclose(gradient * (mask if truth.dim() == 4 else 1), truth, atol=1e-3):
+            raise Mistake(f"The output is right, but the gradient of self.{name} is not that of the output.")
 
 
 @torch.no_grad()
@@ -235,8 +305,8 @@ def check_leaking_masks(answer: Any) -> str:
     if missing:
         number = "One more mask leaks" if len(missing) == 1 else f"{len(missing)} more masks leak"
         raise Mistake(
-            f"{number}. Look again at mask {missing[0]}: mark the pixel that its centre lies on, "
-            "then ask of each 1 whether that pixel is drawn before it."
+            f"{number}. Go through those that you left out: mark the pixel that the centre lies on, "
+            "then ask of each 1 whether the pixel under it is drawn before."
         )
     return "2, 3 and 5 leak: " + "; ".join(f"{n}: {why}" for n, why in _LEAKS.items())
 
@@ -262,6 +332,8 @@ def check_centre_tap(answer: Any) -> str:
         table = torch.as_tensor(ask(answer, mask_type))
         if table.shape != (3, 3):
             raise Mistake(f"Type {mask_type}: the table has shape {tuple(table.shape)}: give [3, 3].")
+        if not ((table == 0) | (table == 1)).all():
+            raise Mistake(f"Type {mask_type}: a connection is open, 1, or shut, 0; the table holds other numbers.")
         mistake = _wrong_table(table.bool(), mask_type)
         if mistake:
             raise Mistake(f"Type {mask_type}: {mistake}")

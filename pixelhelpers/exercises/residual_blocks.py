@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .verdict import Mistake, ask, exercise
 
 HIDDEN = 8
 SIDE = 7
+OTHERS = (F.gelu, F.leaky_relu, F.elu, F.silu, F.softplus, F.selu, torch.tanh, torch.sigmoid)
 
 
 @exercise
@@ -45,14 +47,12 @@ def check_residual_block(answer: type[nn.Module]) -> str:
     if not calls:
         raise Mistake("The block has no convolution: make three ph.MaskedConv2d in __init__.")
     _shape_is_kept(out, x)
+    _takes_no_mean(block)
     _is_causal(block, x)
     _adds_its_input(block, x, given, calls[-1][0])
     _has_the_widths([conv for conv, _ in calls])
-    _has_a_relu_before_each(calls)
-    squeeze, look, widen = (conv for conv, _ in calls)
-    expected = x + widen(look(squeeze(x.relu()).relu()).relu())
-    if not torch.allclose(out, expected):
-        raise Mistake("The parts are right, but the output is not x + widen(relu(look(relu(squeeze(relu(x)))))).")
+    _has_a_relu_before_each(x, calls)
+    _is_what_the_picture_says(block, x, [conv for conv, _ in calls])
     return "Squeeze, look, widen, add: 9,216 live weights at 64 features, a plain 3×3 has 20,480."
 
 
@@ -68,6 +68,11 @@ def _record(block: nn.Module) -> list[tuple[nn.Conv2d, Tensor]]:
 
 def _why_shapes_clash(block: nn.Module, error: RuntimeError) -> str:
     convs = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+    if convs and convs[0].in_channels != HIDDEN:
+        return (
+            f"The block was made with hidden = {HIDDEN}, but its first convolution takes {convs[0].in_channels} "
+            "features: a number stands where the argument `hidden` should."
+        )
     if convs and convs[-1].out_channels != HIDDEN:
         return (
             f"The last convolution gives {convs[-1].out_channels} features, but the input that "
@@ -91,6 +96,15 @@ def _shape_is_kept(out: Tensor, x: Tensor) -> None:
     raise Mistake(f"The block maps {tuple(x.shape)} to {tuple(out.shape)}: the shape must stay as it is.")
 
 
+def _takes_no_mean(block: nn.Module) -> None:
+    for module in block.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
+            raise Mistake(
+                f"There is a {type(module).__name__} inside. Its mean runs over pixels that are not drawn yet (in "
+                "BatchNorm, while training): it leaks. PixelCNN's block has no normalisation."
+            )
+
+
 def _is_causal(block: nn.Module, x: Tensor) -> None:
     """Looks at which pixels move what the block adds to the middle one."""
     middle = SIDE // 2
@@ -100,19 +114,38 @@ def _is_causal(block: nn.Module, x: Tensor) -> None:
     for feature in range(HIDDEN):
         (gradient,) = torch.autograd.grad(added[:, feature, middle, middle].sum(), x, retain_graph=True)
         seen |= (gradient.abs() > 1e-12).any(0).any(0)
+    kinds = [getattr(module, "mask_type", "B") for module in block.modules()]
+    if not seen.any() and "A" not in kinds:
+        raise Mistake(
+            "No gradient comes back through what the block adds, so its convolutions would never learn: "
+            "`.detach()`, `.data` or `no_grad` cuts it off."
+        )
     if seen[middle + 1 :].any() or seen[middle, middle + 1 :].any():
         raise Mistake(
             "The block leaks: a pixel sees pixels to its right or below. A plain nn.Conv2d does "
             "that; use "
             'ph.MaskedConv2d("B", …).'
         )
-    kinds = [getattr(module, "mask_type", "B") for module in block.modules()]
     if "A" in kinds or not seen[middle, middle]:
         raise Mistake(
             "A convolution inside is of type A. Features are made of earlier pixels already, and "
             "type A hides the "
             "newest of them: all convolutions after the stem are of type B."
         )
+
+
+def _later_changed(x: Tensor) -> Tensor:
+    """Other values in the lower rows."""
+    return torch.cat([x[:, :, : SIDE // 2], 3 * x[:, :, SIDE // 2 :] + 1], 2)
+
+
+def _early_outputs_in_training(block: nn.Module, x: Tensor) -> Tensor:
+    """The upper rows that come out; dropout, if there is any, drops the same each time."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        out = block.train()(x.clone())
+    block.eval()
+    return out[:, :, : SIDE // 2]
 
 
 def _adds_its_input(block: nn.Module, x: Tensor, given: Tensor, last: nn.Conv2d) -> None:
@@ -173,12 +206,50 @@ def _has_the_widths(convs: list[nn.Conv2d]) -> None:
         )
 
 
-def _has_a_relu_before_each(calls: list[tuple[nn.Conv2d, Tensor]]) -> None:
+def _has_a_relu_before_each(x: Tensor, calls: list[tuple[nn.Conv2d, Tensor]]) -> None:
+    before = [x, *(conv(given) for conv, given in calls[:-1])]  # what each activation gets
+    for activation in OTHERS:
+        if any(torch.allclose(given, activation(h)) for h, (_, given) in zip(before, calls, strict=True)):
+            raise Mistake(f"The picture asks for ReLU before each convolution; one gets its input from {_named(activation)}.")
     bare = [name for name, (_, x) in zip(("first", "second", "third"), calls, strict=True) if x.min() < 0]
     if len(bare) == 3:
         raise Mistake("There is no ReLU: without one, all blocks together are a single linear map of their input.")
     if bare:
         raise Mistake(f"A ReLU is missing before the {' and the '.join(bare)} convolution: it gets negative numbers.")
+
+
+def _named(activation: Callable) -> str:
+    return activation.__name__.replace("_", " ")
+
+
+def _is_what_the_picture_says(block: nn.Module, x: Tensor, convs: list[nn.Conv2d]) -> None:
+    """Compares output, training mode and gradients with those of the block that the picture shows."""
+    squeeze, look, widen = convs
+    x = x.clone().requires_grad_()
+    added = widen(look(squeeze(x.relu()).relu()).relu())
+    right, out = x + added, block(x)
+    if not torch.allclose(out, right):
+        factor = float(((out - x) * added).sum() / added.square().sum())
+        if torch.allclose(out - x, factor * added):
+            how = "subtracted from" if factor == -1 else f"multiplied by {factor:.3g} and added to"
+            raise Mistake(f"What the convolutions give is {how} the input: the picture has a plain + there.")
+        raise Mistake(
+            "The convolutions, their ReLUs and the skip are there, but something else happens between them: follow "
+            "the picture arrow by arrow."
+        )
+    if (_early_outputs_in_training(block, x) - _early_outputs_in_training(block, _later_changed(x))).any():
+        raise Mistake(
+            "Right in evaluation mode, but in training mode a pixel sees later ones: a mean over the image or the "
+            "batch, as in batch normalisation."
+        )
+    score = torch.randn_like(right)
+    (expected,) = torch.autograd.grad((right * score).sum(), x)
+    (gradient,) = torch.autograd.grad((block.eval()(x) * score).sum(), x)
+    if not torch.allclose(gradient, expected):
+        raise Mistake(
+            "The output is right, but the gradient does not come back along the skip: x is added without `.detach()`, "
+            "since that free path is what the skip is for."
+        )
 
 
 def _needed(rows: int, stem: int, kernel: int) -> int:
@@ -218,6 +289,15 @@ MISCOUNTS: dict[str, Callable[[int, int, int], int]] = {
     "A block has three convolutions, but the two 1×1 do not look around: a block looks up kernel // 2 rows.": (
         lambda n, s, k: math.ceil(_needed(n, s, k) / 3)
     ),
+    "Where the stem alone sees the first row, no block is needed; you ask for one at least.": lambda n, s, k: max(
+        1, _needed(n, s, k)
+    ),
+    "For a small image the stem sees further than needed; that is no reason for blocks. Then 0 are needed.": (
+        lambda n, s, k: abs(math.ceil((n - 1 - s // 2) / (k // 2)))
+    ),
+    "You round to the nearest: where the division leaves a rest, one more block is needed.": lambda n, s, k: max(
+        0, round((n - 1 - s // 2) / (k // 2))
+    ),
     "The size of the kernel is left out: a 5×5 looks up two rows.": lambda n, s, k: _needed(n, s, 3),
     "The size of the stem is left out: stem // 2 rows, not always 3.": lambda n, s, k: _needed(n, 7, k),
 }
@@ -249,6 +329,6 @@ def check_blocks_needed(answer: Callable[[int, int, int], int]) -> str:
     rows, stem, kernel = case = next(c for c, a, b in zip(CASES, given, right, strict=True) if a != b)
     said = given[CASES.index(case)]
     raise Mistake(
-        f"{rows} rows, {stem}×{stem} stem, {kernel}×{kernel} blocks: {said} blocks look "
+        f"{rows} rows, {stem}×{stem} stem, {kernel}×{kernel} blocks: {said} block{'s look' if said != 1 else ' looks'} "
         f"{stem // 2 + said * (kernel // 2)} rows up, but {rows - 1} are needed."
     )
