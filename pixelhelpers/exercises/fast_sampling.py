@@ -1,5 +1,6 @@
 """Checks of notebook 05: fronts, fixed-point iteration."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -34,6 +35,8 @@ def check_turns_needed(answer: Callable[[int, int, int], int]) -> str:
             result = result.item()
         if not isinstance(result, int | float) or isinstance(result, bool):
             raise Mistake(f"The answer is a {type(result).__name__}: return a number.")
+        if not isinstance(result, int):
+            raise Mistake(f"The answer is {result!r}, a float. Turns are counted: return an int (`//`, not `/`).")
         if result == right:
             continue
         case = f"For {height} x {width} and kernel {kernel_size} you say {result:g}:"
@@ -43,6 +46,9 @@ def check_turns_needed(answer: Callable[[int, int, int], int]) -> str:
             width + (lag - 1) * (height - 1): (
                 f"a lag of {lag - 1} is one too small. The kernel looks {kernel_size // 2} columns to the right, and "
                 "the last of them must be there *before* the turn."
+            ),
+            width + (kernel_size - 1) * (height - 1): (
+                "the lag is not the kernel's whole reach to both sides: only what it sees to the right matters."
             ),
             width + kernel_size * (height - 1): (
                 "the lag is not the kernel's side: only its right half, and the column itself, matter."
@@ -62,7 +68,8 @@ def check_turns_needed(answer: Callable[[int, int, int], int]) -> str:
             ),
             1: "all pixels at once would be a fixed-point pass, and the first one is not right.",
         }
-        raise Mistake(f"{case} {mistakes.get(result, f'it is {right}.')}")
+        too = "few: some pixel would be drawn before one that it sees." if result < right else "many."
+        raise Mistake(f"{case} {mistakes.get(result, f'that is too {too}')}")
     return "136 turns for 784 pixels, and right for small and narrow images, too."
 
 
@@ -76,26 +83,45 @@ class _Redraw:
     def __init__(self, per_pass: int, in_place: bool = False):
         self.target = torch.stack([torch.zeros(36), torch.arange(36) % 5]).to(torch.uint8).view(2, 1, 6, 6)
         self.per_pass, self.in_place, self.calls = per_pass, in_place, 0
+        self.begun_with: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         self.calls += 1
+        if self.begun_with is None:
+            self.begun_with = x.clone()
         if self.calls > 200:
             raise Mistake("redraw was called more than 200 times, long after nothing changed: compare and stop.")
         if not self.in_place:
             x = x.clone()
-        target, second = self.target[1].flatten(), x[1].flatten().clone()
-        wrong = (second != target).nonzero().flatten().tolist()
-        right = min(wrong[0] + self.per_pass, 36) if wrong else 36
-        second[:right] = target[:right]
-        if right < 36:
-            second[right:] = (torch.arange(right, 36) * 3 + self.calls) % 5
-            second[-1] = 250 - second[:-1].sum()
-        x[1] = second.view(1, 6, 6)
+        x[0] = self.target[0]
+        x[1] = self.second(x[1].flatten()).view(1, 6, 6)
         return x
 
+    def second(self, values: Tensor) -> Tensor:
+        """Redraws the image that takes its time, `[36]`."""
+        values, target = values.clone(), self.target[1].flatten()
+        wrong = (values != target).nonzero().flatten().tolist()
+        right = min(wrong[0] + self.per_pass, 36) if wrong else 36
+        values[:right] = target[:right]
+        if right < 36:
+            values[right:] = (torch.arange(right, 36) * 3 + self.calls) % 5
+            values[-1] = 250 - values[:-1].sum()
+        return values
 
-def _passes_needed(per_pass: int) -> int:
-    redraw = _Redraw(per_pass)
+
+class _Creep(_Redraw):
+    """Every pass moves each value by at most one level."""
+
+    def __init__(self):
+        super().__init__(per_pass=1)
+
+    def second(self, values: Tensor) -> Tensor:
+        return torch.minimum(values + 1, self.target[1].flatten())
+
+
+def _passes_needed(redraw: _Redraw) -> int:
+    redraw = copy.deepcopy(redraw)
+    redraw.in_place = False
     x = torch.zeros_like(redraw.target)
     while not torch.equal(new := redraw(x), x):
         x = new
@@ -118,19 +144,23 @@ def check_iterate(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
         >>> check_iterate(five_passes)  # doctest: +ELLIPSIS
         ✗ Not yet. One of the two images still changes when it is redrawn: after 5 passes it was too early...
     """
-    for in_place, per_pass in ((False, 4), (False, 1), (False, 36), (True, 3)):
-        redraw = _Redraw(per_pass, in_place)
+    for redraw in (_Redraw(4), _Redraw(1), _Redraw(36), _Creep(), _Redraw(3, in_place=True)):
+        needed = _passes_needed(redraw)
         zeros = torch.zeros_like(redraw.target)
         result = ask(answer, redraw, zeros)
         if not isinstance(result, Tensor) or result.shape != zeros.shape:
             kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise Mistake(f"Your function returned {kind}: return the images, {tuple(zeros.shape)}.")
-        calls, needed = redraw.calls, _passes_needed(per_pass)
+        calls = redraw.calls
         passes = f"{calls} pass{'es' * (calls != 1)}"
         if calls == 0:
             raise Mistake("redraw was never called.")
+        if redraw.begun_with.any():
+            raise Mistake("The first image that redraw got is not the zeros that you were given: begin with these.")
+        if result.dtype != zeros.dtype:
+            raise Mistake(f"The images that you return are {result.dtype}; the zeros were {zeros.dtype}: keep the type.")
         if not torch.equal(result, redraw.target):
-            if in_place:
+            if redraw.in_place:
                 raise Mistake(
                     "Right for a redraw that returns a new tensor. This one writes into the tensor that it is given, "
                     "so your old and new images were the same tensor and looked equal: compare with a copy."

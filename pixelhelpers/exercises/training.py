@@ -18,12 +18,12 @@ def check_bits_per_dim(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
 
     Example:
         >>> check_bits_per_dim(lambda logits, images: torch.full((len(images),), 8.0))
-        ✗ Not yet. Not the bits per dimension: for one image you get 8.000 instead of 6.554.
+        ✗ Not yet. Not the bits per dimension: for one image you get 8.000 instead of 6.527.
     """
     generator = torch.Generator().manual_seed(0)
     # Few levels, few images: a softmax over a wrong axis then gives numbers that differ clearly.
-    logits = 3 * torch.randn(3, 8, 5, 8, generator=generator, dtype=torch.float64)
-    images = torch.randint(8, (3, 1, 5, 8), generator=generator).to(torch.uint8)
+    logits = 3 * torch.randn(3, 6, 5, 8, generator=generator, dtype=torch.float64)
+    images = torch.randint(6, (3, 1, 5, 8), generator=generator).to(torch.uint8)
     given = ask(answer, logits.clone(), images.clone())
     if not isinstance(given, Tensor):
         raise Mistake(f"You return {type(given).__name__}: return a tensor with one number per image, [N].")
@@ -36,6 +36,11 @@ def check_bits_per_dim(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
     for diagnosis, wrong in _mistaken_bits(logits, images).items():
         if given.shape == wrong.shape and torch.allclose(given.double(), wrong):
             raise Mistake(diagnosis)
+    if given.shape == right.shape and torch.allclose(given.double(), right, rtol=0.01):
+        raise Mistake(
+            "Nearly: the numbers differ in late digits. Does something small stand inside the logarithm, or are the "
+            "logits rounded to half precision?"
+        )
     if given.shape != right.shape:
         raise Mistake(f"You return the shape {tuple(given.shape)}: one number per image is asked for, [N] = (3,).")
     raise Mistake(
@@ -75,7 +80,28 @@ def _mistaken_bits(logits: Tensor, images: Tensor) -> dict[str, Tensor]:
         "You divided by the number of levels: an image has height × width values, each costs some bits.": (
             right * values / logits.shape[1]
         ),
+        "That is in units of log(number of levels), so that a uniform guess costs 1: bits divide by ln 2.": (
+            right * math.log(2) / math.log(logits.shape[1])
+        ),
+        "You divided by ln 256, so that a uniform guess costs 1: bits divide by ln 2.": right / 8,
+        "You divided by the number of levels as well: an image has height × width values.": right / logits.shape[1],
+        "You divided by the width (or height) squared: these images are not square.": (right * values / images.shape[-1] ** 2),
+        "That is the perplexity, 2 to the power of the bits.": 2**right,
+        "You took the exponential of the bits: the logarithm is what is asked for.": right.exp(),
+        "That is how much probability the true level lacks, 1 - p: the cost is its logarithm, -log p.": (
+            1 - _chosen(logits.softmax(1), images).mean((1, 2))
+        ),
+        "Each prediction is scored with the level of a neighbour: logits and image belong together pixel by pixel.": (
+            _bits(logits, images.roll(1, -1))
+        ),
+        "Only the first row is scored: the mean runs over height and width.": (
+            -_chosen(logits.log_softmax(1), images)[:, 0].mean(1) / math.log(2)
+        ),
+        "That is the entropy of the predictions, which asks no image: take the level that is there.": (
+            torch.special.entr(logits.softmax(1)).sum(1).mean((1, 2)) / math.log(2)
+        ),
         "You averaged over the batch: keep one number per image, [N].": right.mean(),
+        "Each image got the mean of the batch: keep one number of its own for each.": right.mean().expand(count),
         "You averaged over the batch, and the number is in nats: keep one per image and divide by ln 2.": (
             right.mean() * math.log(2)
         ),
@@ -98,9 +124,14 @@ def _mistaken_bits(logits: Tensor, images: Tensor) -> dict[str, Tensor]:
 
 
 def _survives_large_logits(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    logits = torch.zeros(1, 2, 1, 1)
+    logits = torch.zeros(2, 256, 28, 28)  # as large as the notebook's
     logits[:, 1] = 200.0
-    bits = ask(answer, logits, torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
+    bits = ask(answer, logits, torch.zeros(2, 1, 28, 28, dtype=torch.uint8))
+    if bits.isfinite().all() and not torch.allclose(bits.double(), torch.tensor(200 / math.log(2)).double(), rtol=1e-4):
+        raise Mistake(
+            f"Right for moderate logits, but a level of probability e^-200 costs {float(bits[0]):.4g} bits: is there a "
+            "smallest probability? It hides what float32 cannot hold; log_softmax or cross_entropy need none."
+        )
     if not bits.isfinite().all():
         raise Mistake(
             "Right for moderate logits, but infinite for a level of probability e^-200, which "
@@ -124,7 +155,10 @@ def check_to_levels(answer: Callable[[Tensor], Tensor]) -> str:
     """
     levels = torch.arange(256).view(1, 1, 16, 16)
     normalised = (levels.float() / 255 - 0.5) / 0.5
-    given = ask(answer, normalised.clone())
+    asked = normalised.clone()
+    given = ask(answer, asked)
+    if not torch.equal(asked, normalised):
+        raise Mistake("Your function changed the image that it was given (mul_, add_, …): make a new one.")
     if not isinstance(given, Tensor) or given.shape != levels.shape:
         shown = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         raise Mistake(f"You return {shown} for images {tuple(levels.shape)}: return a tensor of the same shape.")
@@ -136,12 +170,16 @@ def check_to_levels(answer: Callable[[Tensor], Tensor]) -> str:
     else:
         off = given.long() - levels
         if not off.any():
+            _needs_no_luck(answer, levels, normalised)
             return "All 256 levels come back."
         wrong = int(off.count_nonzero())
         # On most processors a negative float becomes 256 minus its size as uint8, on others 0.
         undone = normalised * 255
         if any(torch.equal(given.long(), f(undone)) for f in _casts()):
             raise Mistake("Normalize is not undone: its output runs from -1 to 1; first times 0.5, then plus 0.5.")
+        for words, function in WAYS_BACK.items():
+            if torch.equal(given.long(), function(normalised)):
+                raise Mistake(words)
         if off.flatten().nonzero().tolist() == [[255]]:
             raise Mistake("Only white is wrong: ToTensor divides by 255, not by 256, so white is 255 / 255 = 1.")
         if set(off.unique().tolist()) <= {-1, 0}:
@@ -152,6 +190,46 @@ def check_to_levels(answer: Callable[[Tensor], Tensor]) -> str:
             raise Mistake("That leaves only 0 and 1: multiply by 255 before the numbers become integers.")
     worst = int((given.double() - levels).abs().flatten().argmax())
     raise Mistake(f"Level {worst} becomes {given.flatten()[worst].item():g}: undo Normalize first, then ToTensor.")
+
+
+def _needs_no_luck(answer: Callable[[Tensor], Tensor], levels: Tensor, normalised: Tensor) -> None:
+    """Asks again with last digits that another processor may give, and for an image that has no black and no white."""
+    for nudge in (-1e-6, 1e-6):
+        wrong = int((ask(answer, normalised + nudge).long() != levels).sum())
+        if wrong:
+            raise Mistake(
+                f"Right for these very floats, but a difference in the seventh digit, as between two machines, brings "
+                f"{wrong} levels back wrong: take the nearest integer."
+            )
+    if (ask(answer, normalised[:, :, 4:8].clone()).long() != levels[:, :, 4:8]).any():
+        raise Mistake("An image without black and white comes back brightened: the way back is the same for every image.")
+
+
+WAYS_BACK: dict[str, Callable[[Tensor], Tensor]] = {
+    "A signed 8-bit integer ends at 127, and 128 becomes -128: an overflow. Take uint8, or a longer integer.": lambda x: (
+        ((x * 0.5 + 0.5) * 255).round().to(torch.int8).long()
+    ),
+    "ToTensor divides by 255, not by 256: multiply by that.": lambda x: (
+        ((x * 0.5 + 0.5) * 256).round().clamp(0, 255).long()
+    ),
+    "x + 1 runs from 0 to 2: halve it before you multiply by 255.": lambda x: ((x + 1) * 255).round().clamp(0, 255).long(),
+    "The steps of Normalize are undone in the wrong order: the last step, the division by 0.5, first.": lambda x: (
+        ((x + 0.5) * 0.5 * 255).round().clamp(0, 255).long()
+    ),
+    "Black and white are exchanged: -1 is black.": lambda x: 255 - ((x * 0.5 + 0.5) * 255).round().long(),
+    "Negative numbers are the dark half of the levels: shift them, do not take their size.": lambda x: (
+        (x.abs() * 255).round().long()
+    ),
+    "[-1, 1] is 2 wide, [0, 255] is 255 wide: the factor is half of 255, and 127 is not.": lambda x: (
+        (x * 127 + 127).round().long()
+    ),
+    "[-1, 1] is 2 wide, [0, 255] is 255 wide: the factor is half of 255, and 128 is not.": lambda x: (
+        (x * 128 + 127).round().clamp(0, 255).long()
+    ),
+    "The numbers became integers before they were multiplied by 255: only 0 and 1 were left then.": lambda x: (
+        (x * 0.5 + 0.5).long() * 255
+    ),
+}
 
 
 def _casts() -> tuple[Callable[[Tensor], Tensor], ...]:
