@@ -7,7 +7,14 @@ notebook. An answer that is still empty (it returns None or `...`) gets a friend
 from .fast_sampling import check_iterate, check_turns_needed
 from .five_models import check_difference, check_unbeaten
 from .gated_pixelcnn import check_posterior, check_rows_above
-from .masked_convolution import check_centre_tap, check_leaking_masks, check_masked_convolution
+from .masked_convolution import (
+    check_an_order,
+    check_centre_tap,
+    check_leaking_masks,
+    check_leaks,
+    check_masked_convolution,
+    make_suspects,
+)
 from .masked_self_attention import check_allowed_places, check_attention_step, check_stored_bytes
 from .mixture_of_logistics import check_level_of, check_logistic_log_prob
 from .overfitting import check_diagnosis, check_early_stopping, check_shifted_distance
