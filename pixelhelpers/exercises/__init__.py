@@ -20,7 +20,7 @@ from .mixture_of_logistics import check_level_of, check_logistic_log_prob
 from .overfitting import check_diagnosis, check_early_stopping, check_shifted_distance
 from .parallel_generation import check_price, check_ranks
 from .plusplus import check_heard, check_moved_means
-from .residual_blocks import check_blocks_needed, check_residual_block
+from .residual_blocks import check_blocks_needed, check_far_sight, check_network, check_residual_block
 from .sampling import check_completion, check_temperature, check_top_p
 from .shifted_convolution import check_starting_bound, check_without_mask
 from .short_sighted import check_holes, check_missed
