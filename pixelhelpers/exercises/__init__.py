@@ -24,7 +24,7 @@ from .residual_blocks import check_blocks_needed, check_far_sight, check_network
 from .sampling import check_completion, check_temperature, check_top_p
 from .shifted_convolution import check_starting_bound, check_without_mask
 from .short_sighted import check_holes, check_missed
-from .training import check_bits_per_dim, check_to_levels
+from .training import check_baseline, check_bits_per_dim, check_to_levels, check_train
 from .verdict import Mistake, Unsolved, ask, exercise
 
 __all__ = [
