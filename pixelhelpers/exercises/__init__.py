@@ -21,7 +21,7 @@ from .overfitting import check_diagnosis, check_early_stopping, check_shifted_di
 from .parallel_generation import check_price, check_ranks
 from .plusplus import check_heard, check_moved_means
 from .residual_blocks import check_blocks_needed, check_far_sight, check_network, check_residual_block
-from .sampling import check_completion, check_temperature, check_top_p
+from .sampling import check_completion, check_fill, check_paint, check_temperature, check_top_p
 from .shifted_convolution import check_starting_bound, check_without_mask
 from .short_sighted import check_holes, check_missed
 from .training import check_baseline, check_bits_per_dim, check_to_levels, check_train

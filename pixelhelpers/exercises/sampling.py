@@ -1,4 +1,4 @@
-"""Checks of notebook 04: temperature, top-p, completion."""
+"""Checks of notebook 04: the sampler, temperature, top-p, completion, and what comes later."""
 
 from collections.abc import Callable, Sequence
 
@@ -477,3 +477,230 @@ def _what_was_drawn(
         f"The known pixels are right; the first one drawn that differs is row {at[0]}, column {at[1]}. Draw it with "
         "uniform[:, 0, row, column] from the softmax of the logits at that place."
     )
+
+
+# -- the sampler ----------------------------------------------------------------------------------
+
+
+class _Chooser:
+    """Takes levels by fixed numbers, one `[N]` a call, and remembers what it was given."""
+
+    def __init__(self, uniform: Tensor):
+        self.uniform, self.given = uniform.flatten(1).T, []
+
+    def __call__(self, probs: Tensor) -> Tensor:
+        if not isinstance(probs, Tensor) or probs.dim() != 2 or probs.shape[0] != self.uniform.shape[1]:
+            shape = tuple(probs.shape) if isinstance(probs, Tensor) else type(probs).__name__
+            raise Mistake(f"choose got {shape}: give it the probabilities of one pixel in all images, [N, levels].")
+        self.given.append(probs.detach().clone())
+        below = probs.double().cumsum(1) <= self.uniform[(len(self.given) - 1) % len(self.uniform), :, None]
+        return below.sum(1).clamp(max=probs.shape[1] - 1)
+
+
+@exercise
+def check_paint(answer: Callable[[PixelCNN, Tensor, Callable[[Tensor], Tensor]], Tensor]) -> str:
+    """Checks the plain sampler: predict, choose, write, pixel by pixel.
+
+    Arguments:
+        answer: takes a model, a canvas of integers uint8 `[N, 1, H, W]`, and `choose`, which turns probabilities
+            `[N, levels]` into levels `[N]`; returns the painted images uint8 `[N, 1, H, W]`.
+
+    Example:
+        >>> check_paint(lambda model, canvas, choose: canvas)
+        ✗ Not yet. choose was never called: it decides on the level of each pixel.
+    """
+    model = _vivid_model()
+    generator = torch.Generator().manual_seed(2)
+    canvas = torch.randint(4, (4, 1, 5, 6), generator=generator, dtype=torch.uint8)
+    uniform = torch.rand(4, 1, 5, 6, generator=generator, dtype=torch.float64)
+    before, choose = canvas.clone(), _Chooser(uniform)
+    with torch.random.fork_rng(devices=[]):
+        result = ask(answer, model, canvas, choose)
+    if not torch.equal(canvas, before):
+        raise Mistake("Your function painted over the canvas that it was given: start from a copy.")
+    if not isinstance(result, Tensor) or result.shape != canvas.shape:
+        shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise Mistake(f"The answer is {shape}: return images {tuple(canvas.shape)}.")
+    _what_choose_was_given(choose.given)
+    if result.dtype != torch.uint8:
+        raise Mistake(f"The answer has type {result.dtype}: the canvas is torch.uint8, return that.")
+    nothing = torch.zeros(5, 6, dtype=torch.bool)
+    right = _completed(model, canvas, nothing, uniform, take=_inverse)
+    if torch.equal(result, right) and all(
+        torch.allclose(given, probs) for given, probs in zip(choose.given, _conditionals(model, right), strict=True)
+    ):
+        return "Predict, choose, write: 30 pixels, each in the light of all before it."
+    raise Mistake(_how_it_was_painted(result, choose.given, model, canvas, uniform))
+
+
+def _inverse(probs: Tensor, u: Tensor) -> Tensor:
+    return (probs.double().cumsum(1) <= u[:, None]).sum(1).clamp(max=probs.shape[1] - 1)
+
+
+@torch.inference_mode()
+def _conditionals(model: PixelCNN, images: Tensor) -> list[Tensor]:
+    return list(model(images).softmax(1).flatten(2).movedim(2, 0))
+
+
+def _what_choose_was_given(given: list[Tensor]) -> None:
+    if not given:
+        raise Mistake("choose was never called: it decides on the level of each pixel.")
+    if len(given) == 60:
+        raise Mistake("choose was called twice for each pixel: once, and write what it says.")
+    if len(given) != 30:
+        raise Mistake(f"An image of 5 × 6 pixels needs 30 choices; choose was called {len(given)} times.")
+    for probs in given:
+        if probs.shape[1] != 4:
+            raise Mistake(f"choose got {tuple(probs.shape)} for 4 images and 4 levels: give it [N, levels].")
+        if (probs < 0).any():
+            raise Mistake("choose got negative numbers: are they logits, or logarithms? It wants probabilities.")
+    if not all(torch.allclose(probs.sum(1), torch.ones(()).to(probs), atol=1e-4) for probs in given):
+        raise Mistake("The numbers that choose gets do not sum to 1 over the levels: the softmax runs over axis 1.")
+
+
+def _how_it_was_painted(result: Tensor, given: list[Tensor], model: PixelCNN, canvas: Tensor, uniform: Tensor) -> str:
+    nothing = torch.zeros(canvas.shape[2:], dtype=torch.bool)
+    raster = _raster(nothing)
+    by_column = sorted(raster, key=lambda at: at[::-1])
+    snake = [(row, column if row % 2 == 0 else 5 - column) for row, column in raster]
+    if torch.equal(result, canvas):
+        return "The canvas is as it was: write the levels that choose gives."
+    orders = {
+        "You paint column by column; the model's order is row by row.": by_column,
+        ONE_LOOK: raster[::-1],
+        "Every second row is painted from right to left: each begins on the left.": snake,
+    }
+    for words, places in orders.items():
+        numbers = torch.empty_like(uniform)
+        for (row, column), u in zip(places, uniform.flatten(2).movedim(2, 0), strict=True):
+            numbers[:, :, row, column] = u
+        for blank in (canvas, torch.zeros_like(canvas)):
+            if torch.equal(result, _completed(model, blank, nothing, numbers, places=places, take=_inverse)):
+                return words
+    with torch.inference_mode():
+        first = model(canvas).softmax(1).flatten(2).movedim(2, 0)
+    if all(torch.allclose(a, b) for a, b in zip(given, first, strict=True)):
+        return ONE_LOOK
+    mistakes: dict[str, dict] = {
+        "You read the logits at the pixel to the left: they are at the pixel that you paint.": {
+            "look": lambda row, column: (row, max(column - 1, 0))
+        },
+        "You read the logits at the pixel to the right: they are at the pixel that you paint.": {
+            "look": lambda row, column: (row, min(column + 1, 5))
+        },
+        "Row and column are exchanged where you read the logits: they are [N, levels, row, column].": {
+            "look": lambda row, column: (column % 5, row)
+        },
+        "The softmax runs over the images: the levels are on axis 1.": {"probabilities": lambda z: z.softmax(0)},
+        "The softmax was applied twice.": {"probabilities": lambda z: z.softmax(1).softmax(1)},
+    }
+    for words, mistake in mistakes.items():
+        if torch.equal(result, _completed(model, canvas, nothing, uniform, take=_inverse, **mistake)):
+            return words
+    for scale in (lambda x: x / 255, lambda x: x / 127.5 - 1, lambda x: x / 3, lambda x: x / 1.5 - 1):
+        scaled = _completed(lambda x, scale=scale: model(scale(x.double())), canvas, nothing, uniform, take=_inverse)
+        if torch.equal(result, scaled):
+            return "You scale the canvas, and the model scales it again: it wants the integers."
+    conditionals = _conditionals(model, result)
+    if all(torch.allclose(a, b) for a, b in zip(given, conditionals, strict=True)):
+        return "The probabilities are right, but what stands on the canvas is not what choose said."
+    wrong = [k for k, (a, b) in enumerate(zip(given, conditionals, strict=True)) if not torch.allclose(a, b)]
+    row, column = divmod(wrong[0], canvas.shape[3])
+    return (
+        f"At the choice for row {row}, column {column} the probabilities are not those of your image there, given all "
+        "pixels before: what does the model see, where do you read its answer, and is each level written in its place?"
+    )
+
+
+# -- what comes later -----------------------------------------------------------------------------
+
+
+@exercise
+def check_fill(answer: Callable[[PixelCNN, Tensor, Tensor, int], Tensor]) -> str:
+    """Checks draws of the unknown pixels given *any* known ones, in a world of 81 pictures.
+
+    Arguments:
+        answer: takes a model with 3 levels, one image uint8 `[1, 1, 2, 2]`, which pixels are known, bool `[2, 2]`, and
+            a number of draws; returns as many images uint8 `[count, 1, 2, 2]`.
+
+    Example:
+        >>> check_fill(lambda model, given, known, count: given.expand(count, -1, -1, -1))
+        ✗ Not yet. Every draw is the same image: the unknown pixels are to be drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = PixelCNN(levels=3, hidden=16, blocks=1, image_size=2).eval()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(2.5)
+        world = torch.cartesian_prod(*[torch.arange(3)] * 4).view(81, 1, 2, 2).to(torch.uint8)
+        with torch.inference_mode():
+            p = model.log_prob(world).double().exp()
+        for known, picture in (([0, 0, 1, 1], 47), ([0, 1, 0, 1], 31), ([0, 0, 0, 1], 14)):
+            known = torch.tensor(known).bool().view(2, 2)
+            given = world[picture : picture + 1]
+            draws = ask(answer, model, given.clone(), known.clone(), 3000)
+            _is_the_conditional(draws, given, known, world, p, model)
+    return "Exact draws, although what is known comes later. In a world of 81 pictures; how far does your way carry?"
+
+
+def _is_the_conditional(draws: Tensor, given: Tensor, known: Tensor, world: Tensor, p: Tensor, model: PixelCNN) -> None:
+    if not isinstance(draws, Tensor) or draws.shape != (3000, 1, 2, 2):
+        shape = tuple(draws.shape) if isinstance(draws, Tensor) else type(draws).__name__
+        raise Mistake(f"Asked for 3,000 draws you return {shape}: return images (3000, 1, 2, 2).")
+    if draws.dtype != torch.uint8:
+        raise Mistake(f"The draws are {draws.dtype}: images are torch.uint8.")
+    if (draws != given)[:, :, known].any():
+        raise Mistake("A known pixel has another level than the one that is given.")
+    if len(draws.unique(dim=0)) == 1:
+        raise Mistake("Every draw is the same image: the unknown pixels are to be drawn.")
+    number = (draws.flatten(1).long() * torch.tensor([27, 9, 3, 1])).sum(1)
+    counts = number.bincount(minlength=81).double()
+    fits = (world == given)[:, :, known].flatten(1).all(1)
+    true = torch.where(fits, p, 0) / p[fits].sum()
+    if _agree(counts, true):
+        return
+    if _agree(counts, _clamped(model, given, known, world)):
+        raise Mistake(
+            "The unknown pixels are drawn as if what comes later were not known: clamped, as in the last section. The "
+            "later pixels must have a say."
+        )
+    if _agree(counts, fits / fits.sum()):
+        raise Mistake("All pictures that fit are equally frequent: they are not equally probable.")
+    for power in (0.5, 2.0):
+        if _agree(counts, true**power / (true**power).sum()):
+            raise Mistake(f"The draws follow the conditional to the power {power:g}: leave the probabilities as they are.")
+    if _agree(counts, _marginal(p, world, known, given)):
+        raise Mistake("These are free draws with the known pixels pasted on: what is known has no say in the others.")
+    worst = int((counts / 3000 - true).abs().argmax())
+    raise Mistake(
+        f"{world[worst, 0].tolist()} came {int(counts[worst])} times in 3,000; with what is known it has probability "
+        f"{float(true[worst]):.3f}, which makes {3000 * float(true[worst]):.0f}."
+    )
+
+
+def _agree(counts: Tensor, p: Tensor) -> bool:
+    """Whether counts `[81]` are a draw from p: Pearson's statistic, far beyond chance at 8 deviations."""
+    if counts[p < 1e-12].any():
+        return False
+    expected = counts.sum() * p
+    enough = expected >= 5
+    statistic = float(((counts - expected) ** 2 / expected)[enough].sum())
+    freedom = max(int(enough.sum()) - 1, 1)
+    rare = abs(float((counts - expected)[~enough].sum())) < 5 + 6 * float(expected[~enough].sum()) ** 0.5
+    return rare and statistic < freedom + 8 * (2 * freedom) ** 0.5
+
+
+@torch.inference_mode()
+def _clamped(model: PixelCNN, given: Tensor, known: Tensor, world: Tensor) -> Tensor:
+    """The distribution of draws in raster order with known pixels left alone, `[81]`."""
+    log_p = model(world).log_softmax(1).gather(1, world.long()).double()
+    fits = (world == given)[:, :, known].flatten(1).all(1)
+    return torch.where(fits, log_p[:, :, ~known].flatten(1).sum(1).exp(), 0)
+
+
+def _marginal(p: Tensor, world: Tensor, known: Tensor, given: Tensor) -> Tensor:
+    """The unknown pixels' distribution whatever the known ones are, at the pictures that fit, `[81]`."""
+    fits = (world == given)[:, :, known].flatten(1).all(1)
+    same = (world[:, None] == world[None])[..., ~known].flatten(2).all(2)  # [81, 81]
+    return torch.where(fits, (same.double() * p).sum(1), 0)
