@@ -4,7 +4,7 @@ One module per notebook. A check is called with the answer and prints one verdic
 notebook. An answer that is still empty (it returns None or `...`) gets a friendly line.
 """
 
-from .fast_sampling import check_iterate, check_turns_needed
+from .fast_sampling import check_cache, check_iterate, check_little_work, check_turns_needed
 from .five_models import check_difference, check_unbeaten
 from .gated_pixelcnn import check_posterior, check_rows_above
 from .masked_convolution import (

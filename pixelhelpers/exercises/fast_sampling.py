@@ -1,13 +1,18 @@
-"""Checks of notebook 05: fronts, fixed-point iteration."""
+"""Checks of notebook 05: a cache, fronts, fixed-point iteration, and drawing with little work."""
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from ..layers import MaskedConv2d
+from ..models import PixelCNN
+from ..sampling import draw
 from ..stepping import Wavefront
-from .verdict import Mistake, ask, exercise
+from .verdict import Mistake, Unsolved, ask, exercise
 
 
 @exercise
@@ -177,3 +182,159 @@ def check_iterate(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
         if zeros.any():
             raise Mistake("Right, but the zeros that you were given are zeros no more: work on a copy.")
     return "It stops when nothing changes, no earlier and no later, even when redraw works in place."
+
+
+# -- a cache --------------------------------------------------------------------------------------
+
+
+@exercise
+def check_cache(answer: Callable[[MaskedConv2d, int, int, int], Any]) -> str:
+    """Checks a masked convolution that remembers its input and computes one output at a time.
+
+    Arguments:
+        answer: a class, called as `answer(layer, count, height, width)`, whose objects have `write(row, column,
+            values)`, values `[N, in]`, and `look(row, column)`, which returns `[N, out]`.
+
+    Example:
+        >>> check_cache(lambda layer, count, height, width: layer)
+        ✗ Not yet. An object of your class needs two methods, write and look.
+    """
+    cases = (("A", 3, (5, 7)), ("B", 3, (6, 4)), ("B", 5, (7, 6)), ("A", 7, (6, 9)), ("B", 1, (3, 4)), ("A", 3, (3, 30)))
+    for mask_type, side, shape in cases:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(side)
+            layer = MaskedConv2d(mask_type, 2, 3, side).double().requires_grad_(False)
+            x = torch.randn(4, 2, *shape, dtype=torch.float64)
+        for images in (x, x.flip(0) + 1):  # the second time nothing of the first may be left
+            _draws_along(answer, layer, images)
+    return "One output at a time, the same as those of the whole layer, for kernels of every side."
+
+
+def _draws_along(answer: Callable, layer: MaskedConv2d, x: Tensor) -> None:
+    """Goes through the images pixel by pixel as a sampler does, and compares every output."""
+    count, _, height, width = x.shape
+    right = layer(x)
+    case = f"For a layer of type {layer.mask_type}, kernel {layer.kernel_size[0]}×{layer.kernel_size[0]}: "
+    with FlopCounterMode(display=False) as whole:
+        nn.Conv2d(2, 3, layer.kernel_size, padding=layer.padding, dtype=x.dtype)(x)
+    cached = answer(layer, count, height, width)
+    if cached is None or cached is ...:
+        raise Unsolved
+    if not (callable(getattr(cached, "write", None)) and callable(getattr(cached, "look", None))):
+        raise Mistake("An object of your class needs two methods, write and look.")
+    outputs = torch.zeros_like(right)
+    with FlopCounterMode(display=False) as drawing:
+        for row in range(height):
+            for column in range(width):
+                if layer.mask_type == "B":
+                    cached.write(row, column, x[:, :, row, column] + 1)  # a guess, taken back
+                    cached.write(row, column, x[:, :, row, column].clone())
+                feature = ask(cached.look, row, column)
+                if not isinstance(feature, Tensor) or feature.shape != right.shape[:2]:
+                    kind = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+                    raise Mistake(f"{case}look returns {kind}: the features of one pixel, {tuple(right.shape[:2])}.")
+                outputs[:, :, row, column] = feature
+                if layer.mask_type == "A":
+                    cached.write(row, column, x[:, :, row, column].clone())
+                    if not torch.allclose(cached.look(row, column), feature):
+                        raise Mistake(f"{case}a pixel's own output moves when the pixel is written: is the mask left out?")
+    if not torch.allclose(outputs, right, atol=1e-9):
+        raise Mistake(case + _what_was_cached(outputs, right, layer, x))
+    if drawing.get_total_flops() > 2.5 * whole.get_total_flops():
+        times = drawing.get_total_flops() / whole.get_total_flops()
+        raise Mistake(
+            f"{case}all outputs are right, at {times:.0f} times the multiplications of one call of a plain convolution. "
+            "Compute one output from one window."
+        )
+
+
+def _what_was_cached(outputs: Tensor, right: Tensor, layer: MaskedConv2d, x: Tensor) -> str:
+    """Says what is wrong with the outputs `[N, out, H, W]`."""
+    bias = layer.bias[:, None, None]
+    mistakes = {
+        "the bias is missing.": right - bias,
+        "the bias is added twice.": right + bias,
+        "every output is that of a black image: what is written is never read.": layer(torch.zeros_like(x)),
+        "the outputs went through a ReLU: that is another layer's work.": right.relu(),
+        "all images have the values of the first one.": layer(x[:1].expand_as(x)),
+        "the values are stored twice as large as they are.": layer(2 * x),
+        "what is written is added to what was there: it takes its place.": layer(2 * x + 1),
+    }
+    for words, wrong in mistakes.items():
+        if torch.allclose(outputs, wrong, atol=1e-9):
+            return words
+    if torch.allclose(outputs, right, atol=1e-4):
+        return "the outputs are right to 4 digits only: keep the values in the type of the weights, here float64."
+    for down, beside in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        height, width = right.shape[2:]
+        inner = outputs[:, :, max(0, -down) : height - max(0, down), max(0, -beside) : width - max(0, beside)]
+        other = right[:, :, max(0, down) : height + min(0, down), max(0, beside) : width + min(0, beside)]
+        if layer.mask_type == "B" and inner.numel() and torch.allclose(inner, other, atol=1e-9):
+            return "the window lies one pixel beside the place."
+    wrong = (outputs - right).abs().amax((0, 1)) > 1e-9
+    row, column = wrong.nonzero()[0].tolist()
+    whole = "the first output" if (row, column) == (0, 0) else f"the outputs are right up to that at ({row}, {column}), which"
+    hint = {
+        "B": "In the check a pixel is written twice: the second value counts.",
+        "A": "It is asked for before its own pixel is written.",
+    }[layer.mask_type]
+    return f"{whole} differs from the layer's. Which values does its window hold, zeros beyond the border included? {hint}"
+
+
+# -- drawing with little work ---------------------------------------------------------------------
+
+
+class _Meter(nn.Module):
+    """A causal model that counts the pixels that go through it."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net, self.pixels, self.calls = net, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls, self.pixels = self.calls + 1, self.pixels + x.shape[0] * x.shape[-2] * x.shape[-1]
+        return self.net(x)
+
+
+@exercise
+def check_little_work(answer: Callable[[nn.Module, Tensor], Tensor]) -> str:
+    """Checks a sampler that draws the images of the naive one with less than a tenth of its work.
+
+    Arguments:
+        answer: takes a causal model, images `[N, 1, H, W]` to logits `[N, levels, H, W]`, which reaches at most 8 rows up
+            and columns to either side, and uniform numbers `[N, H, W]`; returns images uint8 `[N, 1, H, W]`.
+
+    Example:
+        >>> check_little_work(lambda model, uniform: torch.zeros(len(uniform), 1, *uniform.shape[1:], dtype=torch.uint8))
+        ✗ Not yet. The model was never asked.
+    """
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        net = PixelCNN(levels=4, hidden=16, blocks=5).double().eval()
+        for weight in net.parameters():
+            weight.mul_(1.5)
+        model, uniform = _Meter(net), torch.rand(3, 16, 18, dtype=torch.float64)
+        result = ask(answer, model, uniform.clone())
+        right = _drawn_in_order(net, uniform)
+    if not isinstance(result, Tensor) or result.shape != right.shape or result.dtype != torch.uint8:
+        kind = f"{tuple(result.shape)} {result.dtype}" if isinstance(result, Tensor) else type(result).__name__
+        raise Mistake(f"You return {kind}: return images {tuple(right.shape)}, torch.uint8.")
+    if model.calls == 0:
+        raise Mistake("The model was never asked.")
+    if not torch.equal(result, right):
+        row, column = (result != right)[:, 0].any(0).nonzero()[0].tolist()
+        raise Mistake(f"Not the images of the naive sampler: the first pixel that differs is ({row}, {column}).")
+    share = model.pixels / (3 * (16 * 18) ** 2)
+    spent = f"{model.calls} calls, {share:.1%} of the naive sampler's work"
+    if share > 0.1:
+        raise Mistake(f"The right images, with {spent}: less than 10 % is asked for. Which pixels need not be computed again?")
+    return f"The same images with {spent}. Can you halve that?"
+
+
+def _drawn_in_order(net: nn.Module, uniform: Tensor) -> Tensor:
+    x = torch.zeros(len(uniform), 1, *uniform.shape[1:], dtype=torch.uint8)
+    for row in range(x.shape[2]):
+        for column in range(x.shape[3]):
+            probs = net(x[:, :, : row + 1])[:, :, row, column].softmax(1)
+            x[:, 0, row, column] = draw(probs, uniform[:, row, column]).to(torch.uint8)
+    return x
