@@ -125,7 +125,9 @@ def keep_in_place(probs, p):
         (by_level, "order of the levels"),
         (lambda probs, p: torch.where(probs >= p, probs, 0), "nothing is left"),
         (
-            lambda probs, p: torch.where(probs >= 1 - p, probs, 0) / probs.where(probs >= 1 - p, 0).sum(-1, keepdim=True),
+            lambda probs, p: (
+                torch.where(probs >= 1 - p, probs, 0) / probs.where(probs >= 1 - p, 0).sum(-1, keepdim=True)
+            ),
             "p is compared with single probabilities",
         ),
         (lambda probs, p: probs, "Nothing is cut off"),

@@ -163,7 +163,9 @@ def check_iterate(answer: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
         if redraw.begun_with.any():
             raise Mistake("The first image that redraw got is not the zeros that you were given: begin with these.")
         if result.dtype != zeros.dtype:
-            raise Mistake(f"The images that you return are {result.dtype}; the zeros were {zeros.dtype}: keep the type.")
+            raise Mistake(
+                f"The images that you return are {result.dtype}; the zeros were {zeros.dtype}: keep the type."
+            )
         if not torch.equal(result, redraw.target):
             if redraw.in_place:
                 raise Mistake(
@@ -199,7 +201,14 @@ def check_cache(answer: Callable[[MaskedConv2d, int, int, int], Any]) -> str:
         >>> check_cache(lambda layer, count, height, width: layer)
         ✗ Not yet. An object of your class needs two methods, write and look.
     """
-    cases = (("A", 3, (5, 7)), ("B", 3, (6, 4)), ("B", 5, (7, 6)), ("A", 7, (6, 9)), ("B", 1, (3, 4)), ("A", 3, (3, 30)))
+    cases = (
+        ("A", 3, (5, 7)),
+        ("B", 3, (6, 4)),
+        ("B", 5, (7, 6)),
+        ("A", 7, (6, 9)),
+        ("B", 1, (3, 4)),
+        ("A", 3, (3, 30)),
+    )
     for mask_type, side, shape in cases:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(side)
@@ -237,13 +246,17 @@ def _draws_along(answer: Callable, layer: MaskedConv2d, x: Tensor) -> None:
                 if layer.mask_type == "A":
                     cached.write(row, column, x[:, :, row, column].clone())
                     if not torch.allclose(cached.look(row, column), feature):
-                        raise Mistake(f"{case}a pixel's own output moves when the pixel is written: is the mask left out?")
+                        raise Mistake(
+                            f"{case}a pixel's own output moves when the pixel is written: is the mask left out?"
+                        )
     if not torch.allclose(outputs, right, atol=1e-9):
         raise Mistake(case + _what_was_cached(outputs, right, layer, x))
-    times = drawing.get_total_flops() / whole.get_total_flops() / (2 if layer.mask_type == "A" else 1)  # looks per pixel
+    times = (
+        drawing.get_total_flops() / whole.get_total_flops() / (2 if layer.mask_type == "A" else 1)
+    )  # looks per pixel
     if times > 2.5:
         raise Mistake(
-            f"{case}all outputs are right, at {times:.0f} times the multiplications of one call of a plain convolution. "
+            f"{case}all outputs are right, at {times:.0f} times the multiplications of one plain convolution. "
             "Compute one output from one window."
         )
 
@@ -273,12 +286,18 @@ def _what_was_cached(outputs: Tensor, right: Tensor, layer: MaskedConv2d, x: Ten
             return "the window lies one pixel beside the place."
     wrong = (outputs - right).abs().amax((0, 1)) > 1e-9
     row, column = wrong.nonzero()[0].tolist()
-    whole = "the first output" if (row, column) == (0, 0) else f"the outputs are right up to that at ({row}, {column}), which"
+    whole = (
+        "the first output"
+        if (row, column) == (0, 0)
+        else f"the outputs are right up to that at ({row}, {column}), which"
+    )
     hint = {
         "B": "In the check a pixel is written twice: the second value counts.",
         "A": "It is asked for before its own pixel is written.",
     }[layer.mask_type]
-    return f"{whole} differs from the layer's. Which values does its window hold, zeros beyond the border included? {hint}"
+    return (
+        f"{whole} differs from the layer's. Which values does its window hold, zeros beyond the border included? {hint}"
+    )
 
 
 # -- drawing with little work ---------------------------------------------------------------------
@@ -301,11 +320,11 @@ def check_little_work(answer: Callable[[nn.Module, Tensor], Tensor]) -> str:
     """Checks a sampler that draws the images of the naive one with less than a tenth of its work.
 
     Arguments:
-        answer: takes a causal model, images `[N, 1, H, W]` to logits `[N, levels, H, W]`, which reaches at most 8 rows up
-            and columns to either side, and uniform numbers `[N, H, W]`; returns images uint8 `[N, 1, H, W]`.
+        answer: takes a causal model, images `[N, 1, H, W]` to logits `[N, levels, H, W]`, which reaches at most 8
+            rows up and 8 columns to either side, and uniform numbers `[N, H, W]`; returns images uint8 `[N, 1, H, W]`.
 
     Example:
-        >>> check_little_work(lambda model, uniform: torch.zeros(len(uniform), 1, *uniform.shape[1:], dtype=torch.uint8))
+        >>> check_little_work(lambda model, uniform: torch.zeros(3, 1, 16, 18, dtype=torch.uint8))
         ✗ Not yet. The model was never asked.
     """
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
@@ -327,7 +346,9 @@ def check_little_work(answer: Callable[[nn.Module, Tensor], Tensor]) -> str:
     share = model.pixels / (3 * (16 * 18) ** 2)
     spent = f"{model.calls} calls, {share:.1%} of the naive sampler's work"
     if share > 0.1:
-        raise Mistake(f"The right images, with {spent}: less than 10 % is asked for. Which pixels need not be computed again?")
+        raise Mistake(
+            f"The right images, with {spent}: less than 10 % is asked for. Which pixels need not be computed again?"
+        )
     return f"The same images with {spent}. Can you halve that?"
 
 

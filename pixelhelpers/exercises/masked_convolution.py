@@ -126,7 +126,9 @@ def _check_numbers(layer: nn.Module, mask_type: str) -> None:
         if torch.allclose(added, added[:1, :, :1, :1].expand_as(added), atol=1e-4):
             raise Mistake("The weights are right, but what is added to them is not self.bias as it is.")
         if x.shape == given.shape and torch.allclose(added, x, atol=1e-4):
-            raise Mistake("The input is added to the output. A masked convolution has no skip: type A would not be blind.")
+            raise Mistake(
+                "The input is added to the output. A masked convolution has no skip: type A would not be blind."
+            )
         raise Mistake(
             "The right taps are open, but the weights do not act as they are: the output must be that of an ordinary "
             "convolution whose shut weights are 0, without another factor."
@@ -539,7 +541,9 @@ def check_an_order(answer: Callable[[int, int], Tensor]) -> str:
     for height, width in ((5, 7), (8, 6)):
         rank = torch.as_tensor(ask(answer, height, width))
         if rank.shape != (height, width):
-            raise Mistake(f"For {height} rows and {width} columns you give {tuple(rank.shape)}: a rank for every pixel.")
+            raise Mistake(
+                f"For {height} rows and {width} columns you give {tuple(rank.shape)}: a rank for every pixel."
+            )
         if rank.flatten().sort()[0].tolist() != list(range(height * width)):
             raise Mistake(
                 f"Each of the {height * width} pixels needs a rank of its own, from 0 to {height * width - 1}: some "

@@ -1,4 +1,4 @@
-"""Checks of notebook 02: the residual block, the whole network, how many blocks see a whole image, and for what price."""
+"""Checks of notebook 02: the residual block, the whole network, how many blocks see an image, far sight for little."""
 
 import math
 from collections.abc import Callable
@@ -214,7 +214,9 @@ def _has_a_relu_before_each(x: Tensor, calls: list[tuple[nn.Conv2d, Tensor]]) ->
     before = [x, *(conv(given) for conv, given in calls[:-1])]  # what each activation gets
     for activation in OTHERS:
         if any(torch.allclose(given, activation(h)) for h, (_, given) in zip(before, calls, strict=True)):
-            raise Mistake(f"The picture asks for ReLU before each convolution; one gets its input from {_named(activation)}.")
+            raise Mistake(
+                f"The picture asks for ReLU before each convolution; one gets its input from {_named(activation)}."
+            )
     bare = [name for name, (_, x) in zip(("first", "second", "third"), calls, strict=True) if x.min() < 0]
     if len(bare) == 3:
         raise Mistake("There is no ReLU: without one, all blocks together are a single linear map of their input.")
@@ -307,12 +309,14 @@ JOINTS: dict[str, Callable[[], _Variant]] = {
     "The image is divided by half of 16, so that the highest level, 15, does not become 1.": lambda: _Variant(
         lambda x: x / 8 - 1
     ),
-    "The image is divided by 7, so that the highest level, 15, becomes more than 1.": lambda: _Variant(lambda x: x / 7 - 1),
+    "The image is divided by 7, so that the highest level, 15, becomes more than 1.": lambda: _Variant(
+        lambda x: x / 7 - 1
+    ),
     "The image is scaled by its own darkest and brightest pixel: 0 must become −1 and 15 become 1, in every image.": (
         lambda: _Variant(lambda x: (x - x.amin()) / (x.amax() - x.amin()) * 2.0 - 1)
     ),
     "The scaled image became integers again, −1, 0 or 1.": lambda: _Variant(lambda x: (x / 7.5 - 1).int().float()),
-    "A ReLU stands between stem and blocks. The table has none there; each block begins with its own, after the skip.": (
+    "A ReLU stands between stem and blocks. The table has none there; each block begins with its own.": (
         lambda: _Variant(stem=torch.relu)
     ),
     "There is no ReLU between the blocks and the first convolution of the head.": lambda: _Variant(relus="2"),
@@ -392,7 +396,9 @@ def _has_the_layers(convs: list[nn.Conv2d]) -> None:
         raise Mistake("The head has two convolutions: 24 features become 32, and these become 16 logits.")
     for conv, weights in zip(convs[-2:], (768, 512), strict=True):
         if conv.kernel_size != (1, 1):
-            raise Mistake(f"A convolution of the head is {conv.kernel_size[0]}×{conv.kernel_size[0]}: {weights} weights are a 1×1.")
+            raise Mistake(
+                f"One in the head is {conv.kernel_size[0]}×{conv.kernel_size[0]}: {weights} weights make a 1×1."
+            )
         if _live(conv) != weights:
             raise Mistake("A convolution of the head is of type A: a 1×1 of type A sees nothing at all.")
     if middle[: len(block)] != block:
@@ -416,13 +422,17 @@ def _gives_logits(out: Any, x: Tensor) -> None:
         where = " The levels are on axis 1." if shape == (len(x), *x.shape[2:], 16) else ""
         raise Mistake(f"Images {tuple(x.shape)} became {shape}: logits {expected} are asked for.{where}")
     if torch.allclose(out.float().sum(1), torch.ones(()), atol=1e-3):
-        raise Mistake("The numbers of a pixel sum to 1: these are probabilities, and logits are asked for. The loss has the softmax.")
+        raise Mistake(
+            "The numbers of a pixel sum to 1: these are probabilities. Logits are asked for; the loss has the softmax."
+        )
     if torch.allclose(out.float().logsumexp(1), torch.zeros(()), atol=1e-3):
         raise Mistake(
             "These are logarithms of probabilities. Leave log_softmax to the loss: the table ends with the convolution."
         )
     if out.dtype != torch.float32:
-        raise Mistake(f"The logits are {out.dtype} although all weights are float32: something converts them on the way.")
+        raise Mistake(
+            f"The logits are {out.dtype} although all weights are float32: something converts them on the way."
+        )
     if out.min() >= 0:
         raise Mistake("No logit is negative: is there an activation after the last convolution?")
 
@@ -458,9 +468,13 @@ def _is_joined(network: nn.Module, reference: nn.Module, x: Tensor) -> None:
             module.train(not isinstance(module, nn.modules.dropout._DropoutNd))  # dropout may stay
         trained = network(x)
     if not torch.allclose(trained, right, atol=1e-4):
-        raise Mistake("Right in evaluation mode, but another network in train mode: the table has nothing that changes.")
+        raise Mistake(
+            "Right in evaluation mode, but another network in train mode: the table has nothing that changes."
+        )
     if not trained.requires_grad:
-        raise Mistake("The logits are right, but no gradient comes back from them: this network cannot learn (detach?).")
+        raise Mistake(
+            "The logits are right, but no gradient comes back from them: this network cannot learn (detach?)."
+        )
 
 
 def _first_that_differs(network: nn.Module, reference: nn.Module, x: Tensor) -> str | None:
@@ -583,7 +597,7 @@ SEES, WEIGHTS, WIDTH, SIDES = 300, 5_000, 16, 7
 
 @exercise
 def check_far_sight(answer: Callable[[], nn.Module]) -> str:
-    """Checks a stack of layers that sees at least 300 pixels from the middle for at most 5,000 weights, with kernels of at most 7 × 7.
+    """Checks a stack that sees at least 300 pixels from the middle for at most 5,000 weights, no kernel beyond 7 × 7.
 
     Arguments:
         answer: called without arguments; gives a causal module that maps float images `[N, 1, 28, 28]` to features
@@ -617,7 +631,7 @@ def check_far_sight(answer: Callable[[], nn.Module]) -> str:
     ways = _ways_out(stack)
     if ways < WIDTH:
         raise Mistake(
-            f"The {WIDTH} features are {ways} and their copies or mixtures. Let all of them carry something of their own."
+            f"The {WIDTH} features are {ways} and their copies or mixtures. Each must carry something of its own."
         )
     seen = int(receptive_field(stack, at=(14, 14), shape=(1, 28, 28)).sum())
     if seen < SEES:

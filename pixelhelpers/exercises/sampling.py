@@ -146,9 +146,7 @@ def _count(kept: Tensor) -> Tensor:
 
 
 TOP_P_MISTAKES: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "You kept the *least* likely levels: sort in descending order.": lambda q, p: (
-        _normalised(_top_p_of_rare(q, p))
-    ),
+    "You kept the *least* likely levels: sort in descending order.": lambda q, p: _normalised(_top_p_of_rare(q, p)),
     "You added up in the order of the levels: sort by probability first.": lambda q, p: _normalised(
         q * (q.cumsum(-1) - q < p)
     ),
@@ -166,9 +164,9 @@ TOP_P_MISTAKES: dict[str, Callable[[Tensor, float], Tensor]] = {
         _top_p(q.flatten()[None], p * len(q))[0].view_as(q)
     ),
     "These are the levels to forget: keep the others.": lambda q, p: _normalised(q * (_top_p(q, p) == 0)),
-    "The right levels, but softmax takes logarithms and you gave it probabilities.": lambda q, p: (
-        q.where(_top_p(q, p) > 0, -torch.inf).softmax(-1)
-    ),
+    "The right levels, but softmax takes logarithms and you gave it probabilities.": lambda q, p: q.where(
+        _top_p(q, p) > 0, -torch.inf
+    ).softmax(-1),
     "You kept every level that has at least a share of the largest probability. That is min-p; top-p bounds the sum.": (
         lambda q, p: _normalised(q.where(q >= (1 - p) * q.amax(-1, keepdim=True), 0))
     ),
@@ -178,8 +176,8 @@ TOP_P_MISTAKES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "p is taken as a share of the levels, a number of them: it is a share of the probability.": lambda q, p: (
         _most_likely(q, max(1, int(p * q.shape[-1])))
     ),
-    "That is a quantile of the probabilities, so a share of the levels: p is a share of the probability.": lambda q, p: (
-        _normalised(q.where(q >= q.quantile(1 - p, -1, keepdim=True), 0))
+    "That is a quantile, so a share of the levels: p is a share of the probability.": lambda q, p: _normalised(
+        q.where(q >= q.quantile(1 - p, -1, keepdim=True), 0)
     ),
     "You sorted and added over the images (axis 0): the levels are on the last axis.": lambda q, p: _top_p(q.T, p).T,
     "You return which levels to keep: return their probabilities, normalised.": lambda q, p: 1.0 * (_top_p(q, p) > 0),
@@ -338,8 +336,8 @@ def _raster(known: Tensor) -> list[tuple[int, int]]:
 
 
 ONE_LOOK = (
-    "All unknown pixels were drawn from one look at the canvas: no pixel sees those drawn before it. Is the model asked "
-    "only once, or is the last pixel drawn first?"
+    "All unknown pixels were drawn from one look at the canvas: no pixel sees those drawn before it. Is the model "
+    "asked only once, or is the last pixel drawn first?"
 )
 
 
@@ -361,7 +359,9 @@ def _mistaken_completions(model: PixelCNN, given: Tensor, known: Tensor, uniform
     twice = "You scale the image, and the model scales it again: it wants the integers on the canvas."
     return {
         ONE_LOOK: how(once=True),
-        "You paint column by column; the model's order is row by row.": how(places=sorted(raster, key=lambda at: at[::-1])),
+        "You paint column by column; the model's order is row by row.": how(
+            places=sorted(raster, key=lambda at: at[::-1])
+        ),
         "This is the argmax at every pixel: turn the numbers in `uniform` into levels instead.": how(
             take=lambda probs, u: probs.argmax(1)
         ),
@@ -374,14 +374,18 @@ def _mistaken_completions(model: PixelCNN, given: Tensor, known: Tensor, uniform
         "Row and column are exchanged where you read `uniform`: it is [N, 1, row, column].": with_numbers(uniform.mT),
         "You take the numbers of `uniform` in turn, beginning with the first: pixel (row, column) takes the one that "
         "stands there.": with_numbers(in_turn),
-        "All images take the random numbers of the first one: each has its own.": with_numbers(uniform[:1].expand_as(uniform)),
+        "All images take the random numbers of the first one: each has its own.": with_numbers(
+            uniform[:1].expand_as(uniform)
+        ),
         "Each pixel takes the random number of its left neighbour.": with_numbers(uniform.roll(1, -1)),
         "Each pixel takes the random number of its right neighbour.": with_numbers(uniform.roll(-1, -1)),
         "You draw with 1 - u: take the numbers as they are.": with_numbers(1 - uniform),
         "Your `probs` are logits: draw needs probabilities, so a softmax over the levels is missing.": how(
             probabilities=lambda logits: logits
         ),
-        "The softmax runs over the images; the levels are on axis 1.": how(probabilities=lambda logits: logits.softmax(0)),
+        "The softmax runs over the images; the levels are on axis 1.": how(
+            probabilities=lambda logits: logits.softmax(0)
+        ),
         "The softmax was applied twice.": how(probabilities=lambda logits: logits.softmax(1).softmax(1)),
         twice: scaled(lambda x: x / 255),
         f"{twice} ": scaled(lambda x: x / 127.5 - 1),
@@ -414,8 +418,8 @@ def check_completion(answer: Callable[[PixelCNN, Tensor, Tensor, Tensor], Tensor
         except ValueError as error:
             if "probabilities" in str(error):  # draw's own words
                 raise Mistake(
-                    "What you give to draw are no probabilities: they sum to 0 or less, or are NaN. Are they logits, or "
-                    "logarithms? A softmax over the levels, axis 1, makes probabilities of logits."
+                    "What you give to draw are no probabilities: they sum to 0 or less, or are NaN. Are they logits, "
+                    "or logarithms? A softmax over the levels, axis 1, makes probabilities of logits."
                 ) from None
             raise
         again = ask(answer, model, given, known, uniform) if torch.equal(given, before) else None
@@ -669,7 +673,9 @@ def _is_the_conditional(draws: Tensor, given: Tensor, known: Tensor, world: Tens
         raise Mistake("All pictures that fit are equally frequent: they are not equally probable.")
     for power in (0.5, 2.0):
         if _agree(counts, true**power / (true**power).sum()):
-            raise Mistake(f"The draws follow the conditional to the power {power:g}: leave the probabilities as they are.")
+            raise Mistake(
+                f"The draws follow the conditional to the power {power:g}: leave the probabilities as they are."
+            )
     if _agree(counts, _marginal(p, world, known, given)):
         raise Mistake("These are free draws with the known pixels pasted on: what is known has no say in the others.")
     worst = int((counts / 3000 - true).abs().argmax())

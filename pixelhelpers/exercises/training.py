@@ -1,4 +1,4 @@
-"""Checks of notebook 03: the way back from a normalised image, bits per dimension, the loop, a model without a network."""
+"""Checks of notebook 03: the way back to levels, bits per dimension, the loop, a model without a network."""
 
 import copy
 import math
@@ -89,7 +89,9 @@ def _mistaken_bits(logits: Tensor, images: Tensor) -> dict[str, Tensor]:
         ),
         "You divided by ln 256, so that a uniform guess costs 1: bits divide by ln 2.": right / 8,
         "You divided by the number of levels as well: an image has height × width values.": right / logits.shape[1],
-        "You divided by the width (or height) squared: these images are not square.": (right * values / images.shape[-1] ** 2),
+        "You divided by the width (or height) squared: these images are not square.": (
+            right * values / images.shape[-1] ** 2
+        ),
         "That is the perplexity, 2 to the power of the bits.": 2**right,
         "You took the exponential of the bits: the logarithm is what is asked for.": right.exp(),
         "That is how much probability the true level lacks, 1 - p: the cost is its logarithm, -log p.": (
@@ -206,17 +208,21 @@ def _needs_no_luck(answer: Callable[[Tensor], Tensor], levels: Tensor, normalise
                 f"{wrong} levels back wrong: take the nearest integer."
             )
     if (ask(answer, normalised[:, :, 4:8].clone()).long() != levels[:, :, 4:8]).any():
-        raise Mistake("An image without black and white comes back brightened: the way back is the same for every image.")
+        raise Mistake(
+            "An image without black and white comes back brightened: the way back is the same for every image."
+        )
 
 
 WAYS_BACK: dict[str, Callable[[Tensor], Tensor]] = {
-    "A signed 8-bit integer ends at 127, and 128 becomes -128: an overflow. Take uint8, or a longer integer.": lambda x: (
+    "A signed 8-bit integer ends at 127, and 128 becomes -128: an overflow. Take uint8.": lambda x: (
         ((x * 0.5 + 0.5) * 255).round().to(torch.int8).long()
     ),
     "ToTensor divides by 255, not by 256: multiply by that.": lambda x: (
         ((x * 0.5 + 0.5) * 256).round().clamp(0, 255).long()
     ),
-    "x + 1 runs from 0 to 2: halve it before you multiply by 255.": lambda x: ((x + 1) * 255).round().clamp(0, 255).long(),
+    "x + 1 runs from 0 to 2: halve it before you multiply by 255.": lambda x: (
+        ((x + 1) * 255).round().clamp(0, 255).long()
+    ),
     "The steps of Normalize are undone in the wrong order: the last step, the division by 0.5, first.": lambda x: (
         ((x + 0.5) * 0.5 * 255).round().clamp(0, 255).long()
     ),
@@ -279,12 +285,14 @@ def _pass(
         if clear:
             chosen.zero_grad()
         loss = F.cross_entropy(model(given(x)), target(x), reduction=reduction) if after else loss
-        bits.append(float(loss) / math.log(2))
+        bits.append(loss.item() / math.log(2))
     return bits
 
 
 LOOPS: dict[str, dict] = {
-    "The gradients are never cleared: each step adds to those of all steps before (optimizer.zero_grad).": {"clear": False},
+    "The gradients are never cleared: each step adds to those of all steps before (optimizer.zero_grad).": {
+        "clear": False
+    },
     "A new optimiser is made in every step. Adam's memory of past gradients is lost: make it once, before the loop.": {
         "anew": True
     },
@@ -355,12 +363,12 @@ def check_train(answer: Callable[[nn.Module, Tensor, int, float], list[float]]) 
     if torch.allclose(given[:1], torch.tensor(right[:1]), rtol=1e-3):
         first = int(((given - torch.tensor(right)).abs() > 1e-3).int().argmax()) if len(given) == len(right) else 1
         raise Mistake(
-            f"The first loss is right, but from step {first} on they differ, and so do the weights: something else than "
-            "one plain step of Adam with the given learning rate happens in each turn."
+            f"The first loss is right, but from step {first} on they differ, and so do the weights: something else "
+            "than one plain step of Adam with the given learning rate happens in each turn."
         )
     raise Mistake(
-        "Already the first loss differs from ours, before anything is learned: are these the first images, in the order "
-        "given, and is the loss the cross-entropy of the logits with the levels?"
+        "Already the first loss differs from ours, before anything is learned: are these the first images, in the "
+        "order given, and is the loss the cross-entropy of the logits with the levels?"
     )
 
 
@@ -385,7 +393,8 @@ def _bits_of_steps(given: object) -> Tensor:
     if len(numbers) != 5:
         why = ": the last batch is smaller" if len(numbers) == 4 else ""
         raise Mistake(
-            f"23 images in batches of 5 make 5 steps, and you return {len(numbers)} number{'s' * (len(numbers) != 1)}{why}."
+            f"23 images in batches of 5 make 5 steps, and you return {len(numbers)} "
+            f"number{'s' * (len(numbers) != 1)}{why}."
         )
     return numbers
 
@@ -395,7 +404,9 @@ def _alike(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in pairs)
 
 
-def _after(start: nn.Module, images: Tensor, lr: float = 0.02, batches: list[int] | None = None, **mistake) -> nn.Module:
+def _after(
+    start: nn.Module, images: Tensor, lr: float = 0.02, batches: list[int] | None = None, **mistake
+) -> nn.Module:
     """The model after a pass; `batches`: sizes, default 5 each."""
     model = copy.deepcopy(start)
     with torch.random.fork_rng(devices=[]):
@@ -448,7 +459,9 @@ def _looks_at_its_arguments(answer: Callable, start: nn.Module, images: Tensor) 
         given = ask(answer, mine, images.clone(), batch_size, lr)
         right = _pass(reference, images, batch_size, lr)
         if len(list(given)) != len(right):
-            raise Mistake(f"Right for batches of 5; asked for batches of {batch_size} you make {len(list(given))} steps.")
+            raise Mistake(
+                f"Right for batches of 5; asked for batches of {batch_size} you make {len(list(given))} steps."
+            )
         if not _alike(mine, reference):
             raise Mistake(f"Right for one learning rate; asked for {lr} the weights are others: use the argument.")
 
@@ -483,7 +496,9 @@ def check_baseline(answer: Callable[[Tensor], Callable[[Tensor], Tensor]]) -> st
         raise Mistake("Some log-probabilities are NaN: 0 / 0, or the logarithm of a negative number?")
     if not torch.allclose(log_p.double().logsumexp(1), torch.zeros(()).double(), atol=1e-3):
         total = float(log_p.double().exp().sum(1).flatten()[0])
-        raise Mistake(f"The 256 probabilities of the first pixel sum to {total:.3g}: they must sum to 1, at every pixel.")
+        raise Mistake(
+            f"The 256 probabilities of the first pixel sum to {total:.3g}: they must sum to 1, at every pixel."
+        )
     bits = float(-log_p.gather(1, x.long()).mean() / math.log(2))
     if math.isinf(bits):
         raise Mistake("A level that is there got probability 0, which costs infinitely much: let no count begin at 0.")
@@ -504,9 +519,7 @@ def _sees_the_past_only(predict: Callable[[Tensor], Tensor], x: Tensor) -> None:
         until = later.logical_not()
         until[row, column] = True
         if not torch.allclose(predict(x)[:, :, until], predict(other)[:, :, until], atol=1e-4, equal_nan=True):
-            raise Mistake(
-                f"It leaks: a prediction at ({row}, {column}) or before changes with the pixels from ({row}, {column}) on."
-            )
+            raise Mistake(f"It leaks: a prediction at ({row}, {column}) or before changes with pixels from there on.")
 
 
 def _left_neighbour(train: Tensor, x: Tensor) -> float:
