@@ -235,7 +235,7 @@ def _is_what_the_picture_says(block: nn.Module, x: Tensor, convs: list[nn.Conv2d
     added = widen(look(squeeze(x.relu()).relu()).relu())
     right, out = x + added, block(x)
     if not torch.allclose(out, right):
-        factor = float(((out - x) * added).sum() / added.square().sum())
+        factor = (((out - x) * added).sum() / added.square().sum()).item()
         if torch.allclose(out - x, factor * added):
             how = "subtracted from" if factor == -1 else f"multiplied by {factor:.3g} and added to"
             raise Mistake(f"What the convolutions give is {how} the input: the picture has a plain + there.")
@@ -441,7 +441,7 @@ def _is_joined(network: nn.Module, reference: nn.Module, x: Tensor) -> None:
     """Compares logits and gradients with those of a network of the same weights."""
     out, right = network(x), reference(x)
     if not torch.allclose(out, right, atol=1e-4):
-        factor = float((out * right).sum() / right.square().sum())
+        factor = ((out * right).sum() / right.square().sum()).item()
         if torch.allclose(out, factor * right, atol=1e-4):
             raise Mistake(f"The logits are multiplied by {factor:.3g}: leave them as they are.")
         for words, make in JOINTS.items():
