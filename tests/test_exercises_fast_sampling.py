@@ -41,7 +41,7 @@ def test_turns_accepts_what_is_right(capsys, answer):
         (lambda h, w, k: w + (k // 2 + 1) * (h - 1), "no further ahead"),
         (lambda h, w, k: h + w - 1, "lag of 1"),
         (lambda h, w, k: 1, "all pixels at once"),
-        (lambda h, w, k: 99, "it is 136"),
+        (lambda h, w, k: 99, "too few: some pixel would be drawn before"),
         (lambda h, w, k: "136", "return a number"),
         (lambda h, w, k: True, "return a number"),
         (lambda h, w, k: w / 0, "raised ZeroDivisionError"),

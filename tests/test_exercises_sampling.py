@@ -62,7 +62,7 @@ def draw_with(probs, T):
         (in_place, "changed the probabilities"),
         (lambda probs, T: probs[0], "keep the shape"),
         (lambda probs, T: 1.0, "return a tensor"),
-        (lambda probs, T: torch.ones_like(probs) / 4, "instead of"),
+        (lambda probs, T: torch.ones_like(probs) / 4, "0 to any power is 0"),
         (lambda probs, T: probs / 0 + oops, "raised NameError"),  # noqa: F821
     ],
 )
@@ -119,16 +119,20 @@ def keep_in_place(probs, p):
         (lambda probs, p: top_p(probs, p, scatter=False), "still in sorted order"),
         (lambda probs, p: top_p(probs, p, descending=False), "*least* likely"),
         (lambda probs, p: top_p(probs, p, exclusive=True), "even when it alone exceeds p"),
-        (lambda probs, p: top_p(probs, 0.35), "crosses p belongs to the set"),
+        (lambda probs, p: top_p(probs, 0.35), "use the argument"),
+        (lambda probs, p: top_p(probs, p - 0.2), "crosses p belongs to the set"),
         (lambda probs, p: top_p(probs, p, extra=1), "one level too many"),
         (by_level, "order of the levels"),
         (lambda probs, p: torch.where(probs >= p, probs, 0), "nothing is left"),
         (
-            lambda probs, p: torch.where(probs >= 1 - p, 1.0, 0.0).double(),
-            "crosses p belongs to the set",
+            lambda probs, p: (
+                torch.where(probs >= 1 - p, probs, 0) / probs.where(probs >= 1 - p, 0).sum(-1, keepdim=True)
+            ),
+            "p is compared with single probabilities",
         ),
-        (lambda probs, p: probs, "instead of"),
-        (lambda probs, p: top_p(probs, 0.6), "With p = 1"),
+        (lambda probs, p: probs, "Nothing is cut off"),
+        (lambda probs, p: top_p(probs, 0.6), "use the argument"),
+        (lambda probs, p: top_p(probs, min(p, 0.95)), "With p = 1"),
         (keep_in_place, "changed the probabilities"),
         (lambda probs, p: probs[:, :2], "keep the shape"),
     ],
@@ -227,9 +231,9 @@ def test_completion_accepts_what_is_right(capsys, answer):
         (columns_first, "column by column"),
         (
             lambda *given: paint(given[0], given[1] * given[2], given[2], in_turn(given[3])),
-            "row 3, column 2",
+            "`uniform` in turn",
         ),
-        (mirrored, "first pixel that differs"),
+        (mirrored, "1 - u"),
     ],
 )
 def test_completion_names_the_mistake(capsys, answer, words):
