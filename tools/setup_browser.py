@@ -1,4 +1,4 @@
-"""Find or install what the tests in a real browser need: Chromium, and playwright, which drives it; `make browser` starts with this."""
+"""Install what the tests in a real browser need, Chromium and playwright, which drives it; `make browser` starts so."""
 
 import os
 import shutil

@@ -1,8 +1,8 @@
 """What a newcomer sees: every notebook in JupyterLab in a real browser, run to its end, its controls moved by hand.
 
-`make browser` installs what is needed and runs this; without Chromium or playwright it skips, and says which is missing. nbval runs
-the notebooks, too, but has no page: pictures without a text, widgets, links and the browser's own errors show only here. The whole
-takes about half as long again as the notebooks alone. Screenshots stay in the folder that pytest's --basetemp names.
+`make browser` installs what it needs and runs this; without Chromium or playwright it skips, and says what is missing.
+nbval runs the notebooks, too, but has no page: pictures without a text, widgets, links and the browser's errors show
+only here. Screenshots stay in the folder that pytest's --basetemp names.
 """
 
 import os
@@ -25,6 +25,8 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+WIDGET = "application/vnd.jupyter.widget-view+json"
+EXPLORER = re.compile(r"^ph\.widgets\.\w*explorer\(", re.MULTILINE)
 TOKEN = "newcomer"
 SECOND = 1000  # playwright counts milliseconds
 QUIET = (
@@ -132,6 +134,10 @@ def ours(line, lab: str) -> bool:
     return not address or address.startswith(lab)
 
 
+def sources(name: str) -> list[str]:
+    return [cell.source for cell in nbformat.read(ROOT / "notebooks" / name, as_version=4).cells]
+
+
 def open_notebook(page, lab, name: str) -> None:
     page.goto(f"{lab}/lab/tree/{name}?token={TOKEN}&reset")
     wait_until_ready(page, name)
@@ -206,22 +212,26 @@ def centre(box: dict) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
+def shown(page, count: int) -> list[str]:
+    """The texts of all pictures in the outputs, once there are so many."""
+    for _ in range(100):
+        texts = page.evaluate(PICTURES)
+        if len(texts) >= count:
+            return texts
+        time.sleep(0.1)
+    raise AssertionError(f"{len(texts)} pictures are on the page, {count} are in the outputs")
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_runs_to_its_end_and_every_control_moves_its_picture(page, lab, tmp_path, name):
     open_notebook(page, lab, name)
     outputs = [output.get("data", {}) for output in run_all(page)]
-    widgets = [data for data in outputs if "application/vnd.jupyter.widget-view+json" in data]
-    html = "".join("".join(data.get("text/html", "")) for data in outputs if data not in widgets)
+    html = [data.get("text/html", "") for data in outputs if WIDGET not in data]
+    made = sum(map(bool, map(EXPLORER.search, sources(name))))
+    texts = shown(page, sum("".join(text).count("<img") for text in html) + made)
+    assert texts and all(text.strip() for text in texts), "a picture has no text for those who cannot see it"
     explorers = page.locator(".jp-OutputArea .widget-vbox:has(.widget-html img)")
-    for _ in range(100):
-        if explorers.count() >= html.count("explorer") and len(page.evaluate(PICTURES)) >= html.count("<img"):
-            break
-        time.sleep(0.1)
-    texts = page.evaluate(PICTURES)
-    assert len(texts) >= html.count("<img") + explorers.count() > 0
-    assert all(text.strip() for text in texts), "a picture has no text for those who cannot see it"
-    sources = [cell.source for cell in nbformat.read(ROOT / "notebooks" / name, as_version=4).cells]
-    assert explorers.count() == len(re.findall(r"^ph\.widgets\.\w*explorer\(", "\n".join(sources), re.MULTILINE))
+    assert explorers.count() == made
     for explorer in explorers.all():
         picture = explorer.locator(".widget-html img")
         controls = explorer.locator(".widget-hbox").first.locator(":scope > *").all()
@@ -239,22 +249,21 @@ def test_runs_to_its_end_and_every_control_moves_its_picture(page, lab, tmp_path
 
 
 def test_an_exercise_is_solved_by_typing(page, lab):
-    name, check = "04_sampling.ipynb", "check_temperature"
-    cells = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells
-    at = next(k for k, cell in enumerate(cells) if f"ph.exercises.{check}(" in cell.source)
-    solution = re.search(r"<details>.*?^```python\n(.*?)^```", cells[at + 1].source, re.DOTALL | re.MULTILINE)[1]
+    name, check = "04_sampling.ipynb", "ph.exercises.check_temperature(with_temperature)"
+    cells = sources(name)
+    prose = cells[next(k for k, source in enumerate(cells) if check in source) + 1]
+    solution = re.search(r"<details>.*?^```python\n(.*?)^```", prose, re.DOTALL | re.MULTILINE)[1]
     open_notebook(page, lab, name)
-    notebook = "window.jupyterapp.shell.currentWidget.content"
-    page.evaluate(f"{notebook}.activeCellIndex = {next(k for k, cell in enumerate(cells) if cell.cell_type == 'code')}")
-    execute(page, "notebook:run-cell")  # the set-up
-    cell = page.locator(".jp-CodeCell").filter(has_text=f"exercises.{check}")
+    page.locator(".jp-CodeCell").first.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")  # the set-up
+    cell = page.locator(".jp-CodeCell").filter(has_text=check)
     cell.locator(".cm-content").click()
     page.keyboard.press("Shift+Enter")
     said = cell.locator(".jp-OutputArea-output")
     said.filter(has_text="Not solved yet").wait_for()
     cell.locator(".cm-content").click()
     page.keyboard.press("ControlOrMeta+A")
-    page.keyboard.insert_text(f"{solution}\n\nph.exercises.{check}(with_temperature)")
+    page.keyboard.insert_text(f"{solution}\n\n{check}")
     page.keyboard.press("Shift+Enter")
     said.filter(has_text="✓").wait_for()
 
