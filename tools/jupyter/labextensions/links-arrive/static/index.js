@@ -1,8 +1,9 @@
 /* An extension of JupyterLab: a link to a section of a closed notebook arrives at the section, not at the notebook's top.
 
-JupyterLab 4.6 looks for the section once, as soon as it has the notebook's file. The cells come into the page later, one by one, so
-it finds nothing; and what is drawn above a section moves it. This asks again until all cells are drawn and the section keeps its
-place. A reader who scrolls, types or clicks meanwhile is left alone. There is nothing to build: JupyterLab loads this file as it is.
+JupyterLab 4.6 looks for the section once, as soon as it has the notebook's file. The cells come into the page later, one by
+one, so it finds nothing; and what is drawn above a section moves it. This asks again until all cells are drawn and the
+section keeps its place. A reader who scrolls, types or clicks meanwhile is left alone. There is nothing to build:
+JupyterLab loads this file as it is.
 */
 const EVERY = 250; // milliseconds between two looks
 const QUIET = 4; // so many looks in a row find the section where it was
@@ -39,7 +40,7 @@ const plugin = {
   activate: app => {
     app.commands.commandExecuted.connect(async (commands, { id, args, result }) => {
       if (id !== 'rendermime:handle-local-link' || !args.id) return;
-      await result;
+      await Promise.allSettled([result]); // JupyterLab itself says where there is no such file
       for (const panel of app.shell.widgets('main')) {
         if (panel.context?.path === args.path && panel.content.outerNode) arrive(panel, decodeURIComponent(args.id));
       }
