@@ -58,7 +58,7 @@ def test_the_package_manager_is_asked_where_it_may_be(bare, monkeypatch, tmp_pat
 
 def test_a_command_that_is_not_there_is_no_success(capfd):
     assert not setup_browser.run("no-such-command-here")
-    assert "no-such-command-here: No such file" in capfd.readouterr().out
+    assert "browser: no-such-command-here: " in capfd.readouterr().out
 
 
 def test_continuous_integration_runs_the_browser():
