@@ -206,7 +206,7 @@ def test_update_without_git_or_its_source_says_what_to_do(clone):
 # JupyterLab
 
 
-def test_lab_opens_the_copy_on_localhost_with_its_token_and_without_news(monkeypatch, folders):
+def test_lab_opens_the_copy_on_localhost_with_its_token_our_extension_and_without_news(monkeypatch, folders):
     started = {}
 
     def call(command, cwd, env):
@@ -221,10 +221,11 @@ def test_lab_opens_the_copy_on_localhost_with_its_token_and_without_news(monkeyp
     assert not re.search(r"token|password|--ip|ServerApp\.ip|allow_origin", command) and command.endswith("--port 9000")
     start = re.search(r"default_url=/lab/tree/my-notebooks/(\S+)", command)[1]
     assert (ROOT / "notebooks" / start).exists()
-    code = "from jupyterlab_server.config import get_page_config\nprint(get_page_config([])['disabledExtensions'])"
+    code = "from jupyter_core.paths import jupyter_path\nfrom jupyterlab_server.config import get_page_config\n"
+    code += "print(get_page_config(jupyter_path('labextensions')))"
     env = started["env"]
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True).stdout
-    assert "@jupyterlab/apputils-extension:announcements" in said
+    assert "@jupyterlab/apputils-extension:announcements" in said and "'name': 'links-arrive'" in said
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
