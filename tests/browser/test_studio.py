@@ -1,0 +1,186 @@
+"""The studio in a real browser: mouse, keyboard, touch, a dead kernel, two on one page, narrow, dark.
+
+Needs what `test_lab.py` needs, and anywidget; skips with a reason where one of them is missing.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+
+import pixelhelpers as ph
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TOKEN = "painter"
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+READY = """async () => {
+    const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    if (!session) return false;
+    await session.ready;
+    return session.session?.kernel?.connectionStatus === 'connected' && session.session.kernel.status === 'idle';
+}"""
+RUN_ALL = """() => {
+    window.finished = undefined;
+    window.run = window.jupyterapp.commands.execute('notebook:run-all-cells');
+    window.run.then(success => window.finished = Boolean(success), () => window.finished = false);
+}"""
+CELL = 'import pixelhelpers as ph\n\nph.widgets.studio(images=ph.load_images("digits"))'
+BOARD = ".px canvas.draws"
+# Errors that JupyterLab itself logs, and those after the kernel was killed.
+NOT_OURS = ("favicon", "Failed to load resource", "WebSocket", "service-worker", "ServiceWorker")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab in an empty folder."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")
+    pytest.importorskip("anywidget", reason="needs anywidget: pip install -e '.[notebooks]'")
+    home = tmp_path_factory.mktemp("home")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = os.environ | {
+        "HOME": str(home),
+        "JUPYTER_TOKEN": TOKEN,
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_CONFIG_PATH": str(ROOT / "tools" / "jupyter"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
+    (home / "notebooks").mkdir()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", "--LabApp.expose_app_in_browser=True"]
+    command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with (home / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=home / "notebooks", env=env, stdout=log, stderr=log)
+        try:
+            for _ in range(240):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", timeout=5)
+                    break
+                except OSError:
+                    assert server.poll() is None, (home / "lab.log").read_text()
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}", home / "notebooks"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture
+def page(lab, tmp_path):
+    """A page that keeps what the console complains of, in `page.complaints`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=CHROMIUM,
+            headless=True,
+            args=QUIET,
+            has_touch=True,
+            viewport={"width": 1280, "height": 1000},
+        )
+        page = context.pages[0]
+        page.set_default_timeout(120_000)
+        page.complaints = []
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("console", lambda line: page.complaints.append(line.text) if line.type == "error" else None)
+        yield page
+        page.screenshot(path=tmp_path / "last.png")
+        context.close()
+
+
+def complaints(page) -> list[str]:
+    return [line for line in page.complaints if not any(word in line for word in NOT_OURS)]
+
+
+def open_cells(page, lab, *sources: str) -> None:
+    """Opens a notebook of these cells and runs them."""
+    address, folder = lab
+    cells = [
+        {"cell_type": "code", "id": f"c{k}", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
+        for k, source in enumerate(sources)
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    name = f"n{time.time_ns()}.ipynb"
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / name).write_text(json.dumps(notebook))
+    page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset")
+    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext !== undefined")
+    for _ in range(240):
+        if page.evaluate(READY):
+            break
+        time.sleep(0.5)
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("window.finished !== undefined", timeout=300_000)
+    assert page.evaluate("window.finished"), "a cell failed"
+    page.locator(BOARD).first.wait_for()
+    page.locator(BOARD).first.scroll_into_view_if_needed()
+
+
+def box(page, at: tuple[int, int], board: str = BOARD) -> tuple[float, float]:
+    """Where on the page the pixel (row, column) of a board is."""
+    place = page.locator(board).first.bounding_box()
+    return place["x"] + (at[1] + 0.5) * place["width"] / 28, place["y"] + (at[0] + 0.5) * place["height"] / 28
+
+
+def stroke(page, *pixels: tuple[int, int]) -> None:
+    page.mouse.move(*box(page, pixels[0]))
+    page.mouse.down()
+    for pixel in pixels[1:]:
+        page.mouse.move(*box(page, pixel), steps=6)
+    page.mouse.up()
+
+
+def finished(page, root: int = 0) -> None:
+    page.wait_for_function(f"document.querySelectorAll('.px')[{root}].dataset.painting === 'done'")
+
+
+def seen(page, selector: str, k: int = 0) -> torch.Tensor:
+    """The levels that a board shows, uint8 [1, 28, 28], read from the middles of its enlarged pixels."""
+    grey = page.evaluate(
+        """([selector, k]) => {
+            const board = document.querySelectorAll(selector)[k], scale = board.width / 28;
+            const data = board.getContext('2d').getImageData(0, 0, board.width, board.height).data;
+            return Array.from({length: 784}, (_, p) => {
+                const row = Math.floor((Math.floor(p / 28) + 0.5) * scale), column = Math.floor((p % 28 + 0.5) * scale);
+                return data[4 * (row * board.width + column)];
+            });
+        }""",
+        [selector, k],
+    )
+    return torch.tensor(grey, dtype=torch.uint8).view(1, 28, 28)
+
+
+def test_half_a_drawing_by_mouse_is_completed_as_sample_does(page, lab, tmp_path):
+    open_cells(page, lab, CELL)
+    page.get_by_role("button", name="clear").click()
+    stroke(page, (4, 6), (4, 20), (9, 16))
+    finished(page)
+    page.screenshot(path=tmp_path / "drawn.png")
+    drawing = seen(page, BOARD)
+    assert (drawing[0, 4, 6:20] > 150).all() and (drawing > 0).sum() > 40
+    known = torch.arange(28)[:, None].expand(28, 28) < 10
+    model = ph.load_pretrained("pixelcnn-digits")
+    expected = ph.sample(model, 3, given=drawing, known=known, seed=0, progress=False)
+    for k in range(3):
+        assert torch.equal(seen(page, ".px figure canvas[role=application]", k), expected[k])
+    assert not complaints(page)
