@@ -279,7 +279,7 @@ def _what_was_kept(results: list[Tensor], probs: Tensor, p: float, result: Tenso
         fewer = float(probs[row].double().topk(kept - 1)[0].sum())
         many = "one level" if kept == needed + 1 else f"{kept - needed} levels"
         return f"{case} you kept {many} too many: fewer, which sum to {fewer:.3g}, already reach p."
-    return f"{case}: {_different('there', probs, result, right)}"
+    return str(_different(f"For p = {p}", probs, result, right))
 
 
 def _vivid_model() -> PixelCNN:
