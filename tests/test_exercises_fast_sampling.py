@@ -327,7 +327,7 @@ def to_the_left(self, row, column, values):
     ("answer", "words"),
     [
         (cached(weights=lambda self, layer: layer.weight), "is the mask left out"),
-        (cached(weights=lambda self, layer: 2 * layer.weight * layer.mask), "the first output differs"),
+        (cached(weights=lambda self, layer: 2 * layer.weight * layer.mask), "twice as strongly"),
         (cached(look=lambda self, r, c: Cached.look(self, r, c) - self.bias), "the bias is missing"),
         (cached(look=lambda self, r, c: Cached.look(self, r, c) + self.bias), "the bias is added twice"),
         (cached(look=lambda self, r, c: Cached.look(self, r, c).relu()), "a ReLU"),
@@ -340,7 +340,7 @@ def to_the_left(self, row, column, values):
         (cached(write=lambda self, row, column, values: None), "never read"),
         (AtTheStart, "never read"),
         (cached(write=added), "it takes its place"),
-        (cached(write=lambda self, r, c, values: Cached.write(self, r, c, 2 * values)), "twice as large"),
+        (cached(write=lambda self, r, c, values: Cached.write(self, r, c, 2 * values)), "twice as strongly"),
         (cached(write=lambda self, r, c, values: Cached.write(self, r, c, values[:1])), "the first one"),
         (cached(write=to_the_left), "differs from the layer's"),
         (cached(shift=(-1, 0)), "differs from the layer's"),
