@@ -231,7 +231,7 @@ def _draws_along(answer: Callable, layer: MaskedConv2d, x: Tensor) -> None:
         raise Unsolved
     if not (callable(getattr(cached, "write", None)) and callable(getattr(cached, "look", None))):
         raise Mistake("An object of your class needs two methods, write and look.")
-    outputs = torch.zeros_like(right)
+    outputs, moved = torch.zeros_like(right), False
     with FlopCounterMode(display=False) as drawing:
         for row in range(height):
             for column in range(width):
@@ -245,12 +245,11 @@ def _draws_along(answer: Callable, layer: MaskedConv2d, x: Tensor) -> None:
                 outputs[:, :, row, column] = feature
                 if layer.mask_type == "A":
                     cached.write(row, column, x[:, :, row, column].clone())
-                    if not torch.allclose(cached.look(row, column), feature):
-                        raise Mistake(
-                            f"{case}a pixel's own output moves when the pixel is written: is the mask left out?"
-                        )
+                    moved |= not torch.allclose(cached.look(row, column), feature)
     if not torch.allclose(outputs, right, atol=1e-9):
         raise Mistake(case + _what_was_cached(outputs, right, layer, x))
+    if moved:
+        raise Mistake(f"{case}a pixel's own output moves when the pixel is written: is the mask left out?")
     times = (
         drawing.get_total_flops() / whole.get_total_flops() / (2 if layer.mask_type == "A" else 1)
     )  # looks per pixel
@@ -270,7 +269,7 @@ def _what_was_cached(outputs: Tensor, right: Tensor, layer: MaskedConv2d, x: Ten
         "every output is that of a black image: what is written is never read.": layer(torch.zeros_like(x)),
         "the outputs went through a ReLU: that is another layer's work.": right.relu(),
         "all images have the values of the first one.": layer(x[:1].expand_as(x)),
-        "the values are stored twice as large as they are.": layer(2 * x),
+        "values or weights act twice as strongly as they should.": layer(2 * x),
         "what is written is added to what was there: it takes its place.": layer(2 * x + 1),
     }
     for words, wrong in mistakes.items():

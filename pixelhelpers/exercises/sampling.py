@@ -233,7 +233,7 @@ def _what_was_kept(results: list[Tensor], probs: Tensor, p: float, result: Tenso
     empty = (result.nan_to_num() == 0).all(-1)
     if empty.any():
         which = "p bounds the *sum*."
-        if not empty.all():
+        if probs[empty][0].max() > p:
             which = "the most likely level is kept even when it alone exceeds p."
         return f"For p = {p} and row {_row(probs[empty][0])} nothing is left: {which}"
     for words, wrong in TOP_P_MISTAKES.items():
@@ -279,7 +279,7 @@ def _what_was_kept(results: list[Tensor], probs: Tensor, p: float, result: Tenso
         fewer = float(probs[row].double().topk(kept - 1)[0].sum())
         many = "one level" if kept == needed + 1 else f"{kept - needed} levels"
         return f"{case} you kept {many} too many: fewer, which sum to {fewer:.3g}, already reach p."
-    return f"{case}: {_different('there', probs, result, right)}"
+    return str(_different(f"For p = {p}", probs, result, right))
 
 
 def _vivid_model() -> PixelCNN:
