@@ -3,11 +3,12 @@
 const ORANGE = "#E69F00";
 const CSS = `
 .px { --line: var(--jp-border-color1, #999); --face: var(--jp-layout-color1, Field); --ink: var(--jp-ui-font-color1, FieldText);
-  color: var(--jp-ui-font-color1, inherit); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); max-width: 60em; }
-.px * { box-sizing: border-box; }
+  color: var(--jp-ui-font-color1, inherit); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); max-width: 66em; }
+.px * { box-sizing: border-box; } .px [hidden] { display: none; }
+.px .beside { flex: 1 1 280px; min-width: 0; }
 .px .row { display: flex; flex-wrap: wrap; gap: 8px 14px; align-items: flex-start; margin: 6px 0; }
 .px .row.controls { align-items: center; }
-.px label, .px fieldset { display: inline-flex; align-items: center; gap: 5px; }
+.px label:not([hidden]), .px fieldset { display: inline-flex; align-items: center; gap: 5px; }
 .px fieldset { border: 0; padding: 0; margin: 0; flex-wrap: wrap; }
 .px legend { float: left; padding: 0; }
 .px canvas { display: block; image-rendering: pixelated; background: #000; border: 1px solid var(--line); max-width: 100%; }
@@ -459,7 +460,7 @@ function studio({ model, el }) {
       h("button", { onclick: undo }, "undo"), h("button", { onclick: clear }, "clear"), ...load, back),
     h("div", { class: "row controls" },
       h("label", {}, "keep", keep), h("label", {}, "line at row", rows)),
-    h("div", { class: "row" }, board.canvas, h("div", {}, painted, panel)),
+    h("div", { class: "row" }, board.canvas, h("div", { class: "beside" }, painted, panel)),
     note, where, help,
     h("div", { class: "row controls" },
       h("label", {}, "model", which), labelled,
