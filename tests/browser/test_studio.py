@@ -188,7 +188,8 @@ def test_half_a_drawing_by_mouse_is_completed_as_sample_does(page, lab, tmp_path
 
 def test_the_keyboard_alone_reaches_every_control_and_draws(page, lab, tmp_path):
     open_cells(page, lab, CELL)
-    controls = "Array.from(document.querySelectorAll('.px :is(button, input, select, [tabindex])')).filter(c => c.checkVisibility())"
+    every = "Array.from(document.querySelectorAll('.px :is(button, input, select, [tabindex])'))"
+    controls = f"{every}.filter(c => c.checkVisibility())"
     names = page.evaluate(f"{controls}.map((c, k) => c.dataset.k = String(k))")
     assert len(names) > 20
     page.evaluate(f"{controls}[0].focus()")
