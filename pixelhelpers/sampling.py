@@ -445,7 +445,9 @@ def _cached(job: _Job) -> Tensor:
     known, finished = repeat(None), repeat(False)
     if job.known is not None:
         known = wave.pieces(wave.by_front(job.known))
-        finished = [bool(kept.all()) for kept in wave.pieces(wave.by_front(job.known.cpu()))]  # a GPU would have to stop
+        finished = [
+            bool(kept.all()) for kept in wave.pieces(wave.by_front(job.known.cpu()))
+        ]  # a GPU would have to stop
     settled = torch.zeros_like(x, dtype=torch.bool)
     fronts = zip(wave, wave.pieces(x), wave.pieces(uniform), known, finished, strict=False)
     for front, now, numbers, kept, nothing_to_draw in fronts:

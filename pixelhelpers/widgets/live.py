@@ -1,5 +1,5 @@
-"""Pictures that answer the hand: the `Desk`, which hears what somebody does and answers; `Latest`, one job at a time in
-a thread; `live`, which shows a desk.
+"""Pictures that answer: the `Desk` that hears and answers, `Latest`, one job at a time in a thread, the `Models` to
+choose from, and `live`, which shows a desk.
 """
 
 import threading

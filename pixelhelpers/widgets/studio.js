@@ -3,11 +3,13 @@
 const ORANGE = "#E69F00";
 const CSS = `
 .px { --line: var(--jp-border-color1, #999); --face: var(--jp-layout-color1, Field); --ink: var(--jp-ui-font-color1, FieldText);
-  color: var(--jp-ui-font-color1, inherit); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); max-width: 60em; }
-.px * { box-sizing: border-box; }
+  color: var(--jp-ui-font-color1, inherit); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); max-width: 66em; }
+.px * { box-sizing: border-box; } .px [hidden] { display: none; }
+.px .beside { flex: 1 1 280px; min-width: 0; }
+.px .painted figure { flex: 1 1 90px; max-width: 142px; } .px .painted canvas { width: 100%; }
 .px .row { display: flex; flex-wrap: wrap; gap: 8px 14px; align-items: flex-start; margin: 6px 0; }
 .px .row.controls { align-items: center; }
-.px label, .px fieldset { display: inline-flex; align-items: center; gap: 5px; }
+.px label:not([hidden]), .px fieldset { display: inline-flex; align-items: center; gap: 5px; }
 .px fieldset { border: 0; padding: 0; margin: 0; flex-wrap: wrap; }
 .px legend { float: left; padding: 0; }
 .px canvas { display: block; image-rendering: pixelated; background: #000; border: 1px solid var(--line); max-width: 100%; }
@@ -210,7 +212,7 @@ function studio({ model, el }) {
   const help = h("span", { class: "unseen", id: `help-${Math.random().toString(36).slice(2)}` },
     "Arrow keys move the cursor. Space draws, E erases, K keeps the rows down to here, Enter asks the pixel, Control Z takes the last stroke back.");
   const board = new Board(facts, "your drawing", 336, { class: "draws", role: "application", tabindex: 0, "aria-describedby": help.id });
-  const painted = h("div", { class: "row" });
+  const painted = h("div", { class: "row painted" });
   let boards = [];
 
   const known = () => {
@@ -459,7 +461,7 @@ function studio({ model, el }) {
       h("button", { onclick: undo }, "undo"), h("button", { onclick: clear }, "clear"), ...load, back),
     h("div", { class: "row controls" },
       h("label", {}, "keep", keep), h("label", {}, "line at row", rows)),
-    h("div", { class: "row" }, board.canvas, h("div", {}, painted, panel)),
+    h("div", { class: "row" }, board.canvas, h("div", { class: "beside" }, painted, panel)),
     note, where, help,
     h("div", { class: "row controls" },
       h("label", {}, "model", which), labelled,

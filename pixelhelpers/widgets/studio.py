@@ -152,7 +152,7 @@ class Studio(Desk):
         self.tell({"say": "seen", "turn": turn}, [_bytes(self._field(model, message["model"], (row, column)))])
 
     def _read(self, model: AutoregressiveModel, image: Tensor, label: int | None) -> Tensor:
-        """The probabilities of all values of an image, float `[C, H, W, levels]`: one pass, kept for the next question."""
+        """The probabilities of an image's values, float `[C, H, W, levels]`: one pass, kept for the next question."""
         asked = (model, label, _bytes(image))
         if self.read[0] != asked:
             device = next(model.parameters(), image).device

@@ -184,3 +184,129 @@ def test_half_a_drawing_by_mouse_is_completed_as_sample_does(page, lab, tmp_path
     for k in range(3):
         assert torch.equal(seen(page, ".px figure canvas[role=application]", k), expected[k])
     assert not complaints(page)
+
+
+def test_the_keyboard_alone_reaches_every_control_and_draws(page, lab, tmp_path):
+    open_cells(page, lab, CELL)
+    every = "Array.from(document.querySelectorAll('.px :is(button, input, select, [tabindex])'))"
+    controls = f"{every}.filter(c => c.checkVisibility())"
+    names = page.evaluate(f"{controls}.map((c, k) => c.dataset.k = String(k))")
+    assert len(names) > 20
+    page.evaluate(f"{controls}[0].focus()")
+    reached = []
+    for _ in names:
+        reached.append(page.evaluate("document.activeElement.dataset.k"))
+        page.keyboard.press("Tab")
+    assert reached == names
+    unnamed = page.evaluate(
+        f"""{controls}.filter(c => !(c.textContent.trim() || c.getAttribute('aria-label')
+            || c.labels?.[0]?.textContent.trim())).map(c => c.outerHTML)"""
+    )
+    assert not unnamed
+
+    page.get_by_role("button", name="clear").press("Enter")
+    page.locator(BOARD).focus()
+    for key in ["ArrowDown", "ArrowDown", "ArrowRight", " ", "ArrowRight", "ArrowRight", "ArrowRight", " ", "e"]:
+        page.keyboard.press(key)
+    for key in ["ArrowDown", "ArrowDown", "k"]:
+        page.keyboard.press(key)
+    finished(page)
+    assert "row 4, column 4" in page.locator(".px .unseen[aria-live]").inner_text()
+    drawing = seen(page, BOARD)
+    assert set(drawing[0, :5].nonzero()[:, 1].tolist()) == {1, 2}  # the second dab was erased again; below, all is dim
+    known = torch.arange(28)[:, None].expand(28, 28) < 5
+    model = ph.load_pretrained("pixelcnn-digits")
+    expected = ph.sample(model, 3, given=drawing, known=known, seed=0, progress=False)
+    assert torch.equal(seen(page, ".px figure canvas[role=application]"), expected[0])
+
+    page.keyboard.press("Enter")
+    said = page.locator(".px .said")
+    page.wait_for_function("document.querySelector('.px .said').textContent.includes('Row 4, column 4')")
+    page.get_by_role("button", name="the next one").press("Enter")
+    page.wait_for_function("document.querySelector('.px .said').textContent.includes('Row 4, column 5')")
+    assert "number 118 in the drawing order" in said.inner_text()
+    page.get_by_text("In blue what it could see").wait_for()
+    page.locator(".px canvas.chart").scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "asked.png")
+    assert not complaints(page)
+
+
+def test_a_finger_draws(page, lab):
+    open_cells(page, lab, CELL)
+    page.get_by_role("button", name="clear").click()
+    finger = page.context.new_cdp_session(page)
+    for kind, at in [("touchStart", (3, 5)), ("touchMove", (3, 12)), ("touchMove", (3, 20)), ("touchEnd", None)]:
+        x, y = box(page, at or (0, 0))
+        points = [{"x": x, "y": y}] if at else []
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    finished(page)
+    assert (seen(page, BOARD)[0, 3, 5:20] > 150).all()
+    assert not complaints(page)
+
+
+def test_a_drawing_outlives_its_kernel(page, lab, tmp_path):
+    open_cells(page, lab, CELL, "import os\n\nprint(os.getpid())")
+    kernel = int(page.locator(".jp-OutputArea-output pre").last.inner_text())
+    page.get_by_role("button", name="clear").click()
+    page.get_by_label("model").select_option(label="plusplus-digits")
+    page.wait_for_function("document.querySelector('.px').dataset.painting === 'rows'")
+    os.kill(kernel, signal.SIGKILL)
+    stroke(page, (3, 4), (3, 20))
+    assert (seen(page, BOARD)[0, 3, 5:20] > 150).all()
+    page.get_by_text("The kernel does not answer").wait_for()
+    page.screenshot(path=tmp_path / "dead.png")
+    button = page.locator(".jp-Dialog button")
+    if button.count():  # JupyterLab says that it has started another kernel
+        button.last.click()
+    stroke(page, (6, 4), (6, 20))
+    before = seen(page, BOARD)
+    assert (before[0, 6, 5:20] > 150).all()
+
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("window.finished === true", timeout=300_000)
+    page.get_by_role("button", name="bring back").click()
+    finished(page)
+    assert torch.equal(seen(page, BOARD)[0, :9], before[0, :9]) and (before > 0).any()
+
+
+def test_two_on_one_page_do_not_disturb_each_other(page, lab):
+    open_cells(page, lab, CELL, CELL.splitlines()[-1])
+    assert page.locator(BOARD).count() == 2
+    page.get_by_role("button", name="clear").first.click()
+    page.get_by_role("button", name="clear").last.click()
+    page.get_by_label("seed").last.fill("7")
+    page.get_by_label("seed").last.press("Enter")
+    finished(page, 0)
+    finished(page, 1)
+    model, known = ph.load_pretrained("pixelcnn-digits"), torch.arange(28)[:, None].expand(28, 28) < 10
+    blank = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    one, two = (ph.sample(model, 3, given=blank, known=known, seed=seed, progress=False) for seed in (0, 7))
+    assert not torch.equal(one, two)
+    boards = ".px figure canvas[role=application]"
+    assert torch.equal(torch.stack([seen(page, boards, k) for k in range(6)]), torch.cat([one, two]))
+    assert not complaints(page)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_it_fits_800_pixels_and_can_be_read_in_any_theme(page, lab, tmp_path, theme):
+    page.set_viewport_size({"width": 800, "height": 1100})
+    open_cells(page, lab, CELL)
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
+    page.wait_for_timeout(1500)
+    page.locator(".px canvas[role=application]").nth(1).click(position={"x": 60, "y": 60})
+    page.get_by_text("In blue what it could see").wait_for()
+    page.screenshot(path=tmp_path / "narrow.png")
+    inside = "(() => { const r = document.querySelector('.px'); return r.scrollWidth <= r.clientWidth; })()"
+    assert page.evaluate(inside)
+    assert page.locator(BOARD).bounding_box()["width"] > 250
+    light = page.evaluate(
+        """() => ['color', 'backgroundColor'].map(part => {
+            const style = getComputedStyle(document.querySelector('.px select'));
+            const [r, g, b] = style[part].match(/[\\d.]+/g).map(Number);
+            return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
+        })"""
+    )
+    assert abs(light[0] - light[1]) > 0.6 and (light[1] < 0.5) == ("Dark" in theme)
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    page.screenshot(path=tmp_path / "wide.png")
+    assert not complaints(page)
