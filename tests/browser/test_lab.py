@@ -64,11 +64,14 @@ SHUT_DOWN = "() => window.jupyterapp.serviceManager.sessions.shutdownAll()"
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("notebooks")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, folder):
     """A JupyterLab on a copy of the notebooks, as `make lab` starts it."""
     home = tmp_path_factory.mktemp("home")
-    folder = home / "notebooks"
-    shutil.copytree(ROOT / "notebooks", folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -118,8 +121,12 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, lab, tmp_path):
-    """A tab of its own. No error may reach the browser's console; pictures of other servers may be out of reach."""
+def page(browser, lab, folder, tmp_path):
+    """A tab of its own, on notebooks that nobody has run yet. No error may reach the browser's console.
+
+    Pictures of other servers may be out of reach.
+    """
+    shutil.copytree(ROOT / "notebooks", folder, dirs_exist_ok=True)
     page = browser.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
