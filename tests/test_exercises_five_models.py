@@ -1,5 +1,6 @@
 """Typical answers to the exercises of notebook 14: each wrong one is named for what it is."""
 
+import itertools
 import math
 
 import numpy as np
@@ -47,6 +48,7 @@ def by_numpy(first, second):
         paired,
         by_numpy,
         lambda first, second: torch.stack(paired(first, second)),
+        with_error(lambda first, second, root: (first - second).std(correction=0) / root),
         lambda first, second: tuple(float(part) for part in paired(first.float(), second.float())),
         lambda first, second: (first.mean() - second.mean(), ((first - second).var() / len(first)).sqrt()),
     ],
@@ -64,6 +66,11 @@ def test_difference_accepts_what_is_right(capsys, answer):
         (with_mean(lambda first, second: first.mean() / second.mean()), "That is the ratio"),
         (with_mean(lambda first, second: (first - second).sum()), "take their mean"),
         (with_mean(lambda first, second: (first - second).median()), "the median"),
+        (with_mean(lambda first, second: (first - second).mean().abs()), "The sign is lost"),
+        (with_error(lambda a, b, root: (a - b).std() / (root**2 - 1) ** 0.5), "divide by √N"),
+        (with_error(lambda a, b, root: (a - b).square().mean().sqrt() / root), "the spread around 0"),
+        (with_error(lambda a, b, root: (a.sort()[0] - b.sort()[0]).std() / root), "were sorted"),
+        (with_error(lambda a, b, root: (a - b).std() / 10), "You divide by 10.0. Here are 50 images"),
         (with_mean(lambda first, second: first.mean()), "more on average; you say"),
         (with_error(lambda a, b, root: (a.var() + b.var()).sqrt() / root), "scores on *different* images"),
         (with_error(lambda a, b, root: (a.std() + b.std()) / root), "add the errors"),
@@ -136,6 +143,18 @@ def test_unbeaten_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_unbeaten, answer).startswith("✓")
 
 
+def earlier_rivals_only(models):
+    costs = list(models.values())
+    return [name for k, name in enumerate(models) if not any(beats(rival, costs[k]) for rival in costs[:k])]
+
+
+def neighbours_only(models):
+    """Sorted by the first cost, each is compared with the one before it."""
+    names = sorted(models, key=models.get)
+    pairs = itertools.pairwise(names)
+    return names[:1] + [name for before, name in pairs if not beats(models[before], models[name])]
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -156,6 +175,9 @@ def test_unbeaten_accepts_what_is_right(capsys, answer):
         ),
         (lambda models: [min(models, key=models.get)], "need not be the best in anything"),
         (list, "But b beats c"),
+        (earlier_rivals_only, "But c beats a"),
+        (neighbours_only, "But c beats a"),
+        (lambda models: solution({name: [round(c, 1) for c in own] for name, own in models.items()}), "you say c"),
         (lambda models: solution(models) * 2, "a name comes twice"),
         (lambda models: next(iter(models)), "a list or a set"),
         (lambda models: 3, "a list or a set"),

@@ -133,7 +133,7 @@ def looks_with_its_key(query, key, value, keys, values):
     return step()(key, key, value, keys, values)
 
 
-@pytest.mark.parametrize("answer", [step(), by_pytorch])
+@pytest.mark.parametrize("answer", [step(), by_pytorch, lambda *given: list(step()(*given)), torch.no_grad()(step())])
 def test_attention_step_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_attention_step, answer).startswith("✓")
 
@@ -159,6 +159,18 @@ def test_attention_step_accepts_what_is_right(capsys, answer):
         (step(lambda p, d: (p / d).softmax(-1)), "divided by d: divide by its root"),
         (step(lambda p, d: (p / (len(p) * d) ** 0.5).softmax(-1)), "*one head*"),
         (step(lambda p, d: (p / p.shape[-1] ** 0.5).softmax(-1)), "number of places"),
+        (step(lambda p, d: (p / len(p) ** 0.5).softmax(-1)), "number of heads"),
+        (step(lambda p, d: (p * d**0.5).softmax(-1)), "multiplied with √d"),
+        (step(lambda p, d: (p / d**0.5).sigmoid()), "A sigmoid weighs each place by itself"),
+        (step(lambda p, d: F.one_hot(p.argmax(-1), p.shape[-1]).to(p)), "Only the place with the largest product"),
+        (
+            lambda q, k, v, keys, values: (
+                step()(q, k, v, keys, values)[0].mean(0).expand_as(q),
+                *grown(k, v, keys, values),
+            ),
+            "the mean of all",
+        ),
+        (lambda q, *rest: step()(q.flip(0), *rest), "in another order"),
         (step(lambda p, d: (p / d**0.5).softmax(0)), "runs over the heads"),
         (step(lambda p, d: p / d**0.5), "softmax is missing"),
         (step(lambda p, d: torch.full_like(p, 1 / p.shape[-1])), "All places weigh the same"),
@@ -208,6 +220,12 @@ def test_stored_bytes_accepts_what_is_right(capsys, answer):
     [
         (lambda s, h, n: s**4 * h * n, "not their bytes"),
         (lambda s, h, n: 8 * s**4 * h * n, "a float64's"),
+        (lambda s, h, n: 2 * 4 * s**4 * h * n, "products *and* weights"),
+        (lambda s, h, n: 2 * s**2 * (s**2 - 1) * h * n, "so is the diagonal"),
+        (lambda s, h, n: 4 * (s**2 + 1) ** 2 * h * n, "adds no place, and it asks nothing"),
+        (lambda s, h, n: 4 * s**4 * h**2 * n, "heads enter once"),
+        (lambda s, h, n: 12 * s**4 * h * n, "How many queries"),
+        (lambda s, h, n: 4 * 784**2 * h * n, "How many queries"),
         (lambda s, h, n: 4 * s**2 * h * n, "enters twice"),
         (lambda s, h, n: s**2 * h * n, "enters twice (and"),
         (lambda s, h, n: 4 * s**3 * h * n, "not at rows"),

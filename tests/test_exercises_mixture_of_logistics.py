@@ -41,6 +41,7 @@ def drawn(x=lambda u, mean, scale: mean + scale * u.logit(), to_level=None):
         drawn(),
         drawn(lambda u, mean, scale: mean + scale * (u.log() - torch.log1p(-u))),
         drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2 + 0.5).floor().clamp(0, n - 1)),
+        drawn(to_level=lambda x, n: torch.bucketize(x, (2 * torch.arange(n - 1, dtype=x.dtype) + 1) / (n - 1) - 1)),
         drawn(to_level=lambda x, n: ((x.clamp(-1, 1) + 1) * (n - 1) / 2).round()),
     ],
 )
@@ -65,6 +66,17 @@ def test_level_of_accepts_what_is_right(capsys, answer):
         (drawn(lambda u, mean, scale: mean + scale * math.sqrt(2) * torch.erfinv(2 * u - 1)), "normal distribution"),
         (drawn(lambda u, mean, scale: mean + u.logit() / scale), "divide by the scale"),
         (drawn(lambda u, mean, scale: scale * u.logit()), "mean does not act"),
+        (lambda u, m, s, n: drawn()(u, m, s, n).int(), "int64 is asked for"),
+        (lambda u, m, s, n: drawn()(u, m, s, n).byte(), "int64 is asked for"),
+        (drawn(lambda u, mean, scale: mean), "uniform number does not act"),
+        (drawn(lambda u, mean, scale: mean + scale.sqrt() * u.logit()), "no root of it"),
+        (drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2).ceil().clamp(0, n - 1)), "round up"),
+        (drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2).round().clamp(0, n - 1) + 1), "One too high"),
+        (drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2).round().clamp(0, n)), "the highest one is 15"),
+        (drawn(to_level=lambda x, n: ((x + 1) * (n - 1) / 2).round() % n), "comes in at the other"),
+        (drawn(to_level=lambda x, n: (x * (n - 1)).round().clamp(0, n - 1)), "not between 0 and 1"),
+        (drawn(to_level=lambda x, n: ((x + 1) * 127.5).round().clamp(0, n - 1)), "count up to 255"),
+        (lambda u, *given: drawn()(torch.rand_like(u), *given), "which level is nearest"),
         (drawn(lambda u, mean, scale: mean + 2 * scale * u.logit()), "which level is nearest"),
         (lambda u, m, s, n: drawn()(u, m, s, n)[:, None], "one level for each number"),
         (lambda u, m, s, n: u + "1", "raised TypeError"),
@@ -77,42 +89,72 @@ def test_level_of_names_the_mistake(capsys, answer, words):
 # A log-probability that survives
 
 
-def edges(level, mean, log_scale, reach=1.0):
-    place = 2 * level / 255 - 1
-    return ((place + side * reach / 255 - mean) * (-log_scale).exp() for side in (-1, 1))
+def edges(level, mean, log_scale, levels=256, reach=1.0):
+    place = 2 * level / (levels - 1) - 1
+    return ((place + side * reach / (levels - 1) - mean) * (-log_scale).exp() for side in (-1, 1))
 
 
-def product(level, mean, log_scale, width=None, reach=1.0):
-    left, right = edges(level, mean, log_scale, reach)
+def product(level, mean, log_scale, levels=256, width=None, reach=1.0):
+    left, right = edges(level, mean, log_scale, levels, reach)
     width = torch.log(-torch.expm1(left - right)) if width is None else width(right - left)
-    lowest, highest = level == 0, level == 255
+    lowest, highest = level == 0, level == levels - 1
     inner = F.logsigmoid(right).masked_fill(highest, 0) + F.logsigmoid(-left).masked_fill(lowest, 0)
     return inner + width.masked_fill(lowest | highest, 0)
 
 
-def difference(level, mean, log_scale, end=torch.log):
-    left, right = edges(level, mean, log_scale)
-    above = right.sigmoid().masked_fill(level == 255, 1)
+def difference(level, mean, log_scale, levels=256, end=torch.log):
+    left, right = edges(level, mean, log_scale, levels)
+    above = right.sigmoid().masked_fill(level == levels - 1, 1)
     return end(above - left.sigmoid().masked_fill(level == 0, 0))
 
 
-def infinite(level, mean, log_scale, chosen=False):
-    place = 2 * level / 255 - 1
-    left = (place - 1 / 255).masked_fill(level == 0, -math.inf)
-    right = (place + 1 / 255).masked_fill(level == 255, math.inf)
+def infinite(level, mean, log_scale, levels=256, chosen=False):
+    place, last = 2 * level / (levels - 1) - 1, levels - 1
+    left = (place - 1 / last).masked_fill(level == 0, -math.inf)
+    right = (place + 1 / last).masked_fill(level == last, math.inf)
     left, right = ((edge - mean) * (-log_scale).exp() for edge in (left, right))
     inner = F.logsigmoid(right) + F.logsigmoid(-left) + torch.log(-torch.expm1(left - right))
     return torch.where(level == 0, F.logsigmoid(right), inner) if chosen else inner
 
 
-def density(level, mean, log_scale):
-    z = (2 * level / 255 - 1 - mean) * (-log_scale).exp()
+def density(level, mean, log_scale, levels=256):
+    z = (2 * level / (levels - 1) - 1 - mean) * (-log_scale).exp()
     return F.logsigmoid(z) + F.logsigmoid(-z) - log_scale
 
 
-def solution(level, mean, log_scale):
+def solution(level, mean, log_scale, levels=256):
     sharpness = (-log_scale).exp()
-    return product(level, mean, log_scale, lambda _: torch.log(-torch.expm1(-2 / 255 * sharpness)))
+    return product(level, mean, log_scale, levels, lambda _: torch.log(-torch.expm1(-2 / (levels - 1) * sharpness)))
+
+
+def chosen_edges(level, mean, log_scale, levels=256):
+    """Infinite edges, but chosen before anything is computed from them."""
+    left, right = edges(level, mean, log_scale, levels)
+    left = torch.where(level == 0, -math.inf, left)
+    right = torch.where(level == levels - 1, math.inf, right)
+    return F.logsigmoid(right) + F.logsigmoid(-left) + torch.log(-torch.expm1(left - right))
+
+
+def in_double(level, mean, log_scale, levels=256):
+    return solution(level, mean.double(), log_scale.double(), levels)
+
+
+def with_softplus(level, mean, log_scale, levels=256):
+    left, right = edges(level, mean, log_scale, levels)
+    inner = torch.log(-torch.expm1(-2 / (levels - 1) * (-log_scale).exp())) - F.softplus(-right) - F.softplus(left)
+    outer = torch.where(level == 0, -F.softplus(-right), -F.softplus(left))
+    return torch.where((level == 0) | (level == levels - 1), outer, inner)
+
+
+def always_256(level, mean, log_scale, levels=256):
+    return solution(level, mean, log_scale)
+
+
+def last_is_255(level, mean, log_scale, levels=256):
+    place = 2 * level / (levels - 1) - 1
+    left, right = ((place + side / (levels - 1) - mean) * (-log_scale).exp() for side in (-1, 1))
+    inner = F.logsigmoid(right) + F.logsigmoid(-left) + torch.log(-torch.expm1(left - right))
+    return torch.where(level == 0, F.logsigmoid(right), torch.where(level == 255, F.logsigmoid(-left), inner))
 
 
 def fallback(level, mean, log_scale):
@@ -124,7 +166,7 @@ def fallback(level, mean, log_scale):
     return torch.where(level == 0, F.logsigmoid(right), torch.where(level == 255, F.logsigmoid(-left), inner))
 
 
-@pytest.mark.parametrize("answer", [product, solution])
+@pytest.mark.parametrize("answer", [product, solution, chosen_edges, in_double, with_softplus])
 def test_logistic_log_prob_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_logistic_log_prob, answer).startswith("✓")
 
@@ -141,6 +183,13 @@ def test_logistic_log_prob_accepts_what_is_right(capsys, answer):
         (infinite, "gradient for log_scale is nan"),
         (lambda *given: infinite(*given, chosen=True), "gradient for log_scale is nan"),
         (lambda *given: product(*given).detach(), "no gradient comes back"),
+        (lambda level, mean, *given: product(level, mean.detach(), *given), "comes back to `mean`"),
+        (lambda level, mean, log_scale, *given: product(level, mean, log_scale.detach(), *given), "to `log_scale`"),
+        (lambda level, mean, log_scale, *given: product(level, mean, log_scale.clamp(-7), *given), "has a lower limit"),
+        (lambda level, mean, log_scale, *given: product(level, mean, log_scale.clamp(-3), *given), "has log-prob"),
+        (lambda level, mean, *given: product(level, mean.clamp(-1, 1), *given), "a floor"),
+        (always_256, "With `levels` = 8, the probabilities of all levels add up to"),
+        (last_is_255, "With `levels` = 8, the probabilities of all levels add up to 0.9"),
         (density, "density at the middle"),
         (lambda *given: density(*given) + math.log(2 / 255), "Density times width"),
         (lambda *given: product(*given).exp(), "return their logarithms"),

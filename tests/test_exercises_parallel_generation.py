@@ -1,7 +1,10 @@
 """Typical answers to the exercises of notebook 12: each wrong one is named for what it is."""
 
+import itertools
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pixelhelpers import MultiscalePixelCNN
 from pixelhelpers.exercises import check_price, check_ranks
@@ -102,9 +105,38 @@ def in_the_corner(height, width, doublings):
     return rank
 
 
-@pytest.mark.parametrize(
-    "answer", [of_the_package, from_coarse_to_fine, lambda *sizes: from_coarse_to_fine(*sizes).float()]
-)
+def by_doubling(height, width, doublings):
+    """The smaller order, and three groups around each of its pixels."""
+    if not doublings:
+        return torch.arange(height * width).view(height, width)
+    small = by_doubling(height // 2, width // 2, doublings - 1)
+    last = int(small.max())
+    planes = [small, *(torch.full_like(small, last + number) for number in (1, 2, 3))]
+    return F.pixel_shuffle(torch.stack(planes)[None].float(), 2)[0, 0].long()
+
+
+def by_place(height, width, doublings):
+    """Each pixel by itself, from how often 2 divides its row and its column."""
+    rank = torch.zeros(height, width, dtype=torch.long)
+    side = 2**doublings
+    small = (height // side) * (width // side)
+    for row, column in itertools.product(range(height), range(width)):
+        halved = next((k for k in range(doublings) if (row >> k | column >> k) & 1), None)
+        if halved is None:
+            rank[row, column] = row // side * (width // side) + column // side
+        else:
+            group = 2 * (row >> halved & 1) + (column >> halved & 1) - 1
+            rank[row, column] = small + 3 * (doublings - 1 - halved) + group
+    return rank
+
+
+def from_zero_again(height, width, doublings):
+    rank = from_coarse_to_fine(height, width, doublings)
+    small = (height >> doublings) * (width >> doublings)
+    return torch.where(rank < small, rank, rank - small)
+
+
+@pytest.mark.parametrize("answer", [of_the_package, from_coarse_to_fine, by_doubling, by_place])
 def test_ranks_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_ranks, answer).startswith("✓")
 
@@ -135,7 +167,14 @@ def test_ranks_accepts_what_is_right(capsys, answer):
             "in row 0, column 1 should have rank 52, you give it 51",
         ),
         (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings).clamp(max=53), "row 1, column 1 should have"),
-        (lambda h, w, doublings: from_coarse_to_fine(h, w, 1), "should have the ranks 0 to 48"),
+        (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings - 1), "One doubling too few"),
+        (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings).flip(1), "should have the ranks 0 to 48"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).float(), "int64 is asked for"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).double(), "int64 is asked for"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).int(), "int64 is asked for"),
+        (lambda h, w, doublings: from_coarse_to_fine(w, h, doublings).T, "Height and width are swapped"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).max() - from_coarse_to_fine(*sizes), "backwards"),
+        (from_zero_again, "count from 0 again"),
         (lambda h, w, doublings: [[0] * w] * h, "you return list"),
         (lambda h, w, doublings: torch.zeros(h)[h], "raised IndexError"),
     ],

@@ -131,7 +131,19 @@ def in_place(means, coefficients, red, green, levels):
     return means
 
 
-@pytest.mark.parametrize("answer", [moved(), in_place])
+def by_matrix(means, coefficients, red, green, levels):
+    """All channels at once: what R and G, as two numbers, bring to each."""
+    nothing = torch.zeros_like(coefficients[0])
+    red_to_green, red_to_blue, green_to_blue = coefficients
+    weights = torch.stack([nothing, nothing, red_to_green, nothing, red_to_blue, green_to_blue]).view(3, 2, -1)
+    drawn = 2 * torch.stack([red, green]).to(means) / (levels - 1) - 1
+    return means + torch.einsum("cdm,d->cm", weights, drawn)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [moved(), in_place, by_matrix, moved(lambda level, levels: (level - (levels - 1) / 2) / ((levels - 1) / 2))],
+)
 def test_moved_means_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_moved_means, answer).startswith("✓")
 
@@ -169,6 +181,19 @@ def test_moved_means_accepts_what_is_right(capsys, answer):
             "follows the mean of G",
         ),
         (lambda m, c, r, g, n: moved()(m, c, r, g, n) + c[:1], "mean of R has moved"),
+        (moved(keep=(-1, -1, -1)), "move the wrong way"),
+        (moved(keep=(2, 2, 2)), "twice as far"),
+        (moved(lambda level, levels: 2 * level / (levels - 1)), "scale from 0 to 2"),
+        (moved(rows=(2, 1, 0)), "are mixed up"),
+        (moved(rows=(1, 2, 0)), "are mixed up"),
+        (moved(rows=(2, 0, 1)), "are mixed up"),
+        (lambda m, c, *rest: moved()(m, c.tanh(), *rest), "take no tanh"),
+        (lambda *given: moved()(*given).clamp(-1, 1), "limit the means"),
+        (lambda *given: moved()(*given).half(), "leave them as they are"),
+        (lambda *given: moved()(*given).float(), "leave them as they are"),
+        (lambda *given: moved()(*given).mT, "a mean for each channel and component"),
+        (lambda m, c, *rest: moved()(m.detach(), c, *rest), "comes back to `means`"),
+        (lambda m, c, *rest: moved()(m, c.detach(), *rest), "comes back to `coefficients`"),
         (lambda m, c, r, g, n: torch.stack([m[0], *(2 * moved()(m, c, r, g, n)[1:])]), "means of G are not right"),
         (lambda m, c, r, g, n: torch.stack([*moved()(m, c, r, g, n)[:2], m[2] * 2]), "means of B are not right"),
         (lambda m, c, r, g, n: moved()(m, c, r, g, n)[1:], "a mean for each channel and component"),

@@ -51,7 +51,14 @@ def by_walking(kernels):
     return sum((r, c) not in seen for r in range(reach) for c in range(2 * reach + 1))
 
 
-@pytest.mark.parametrize("answer", [solution, by_walking, lambda kernels: torch.tensor(solution(kernels))])
+def in_place(kernels):
+    kernels.sort(reverse=True)
+    return solution(kernels)
+
+
+@pytest.mark.parametrize(
+    "answer", [solution, by_walking, in_place, lambda k: torch.tensor(solution(k)), lambda k: float(solution(k))]
+)
 def test_missed_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_missed, answer).startswith("✓")
 
@@ -75,6 +82,16 @@ def half_the_sum(kernels):
     return sum(far - sum(halves[:up]) for up in range(1, far + 1))
 
 
+def one_layer_more(kernels):
+    halves = sorted((kernel // 2 for kernel in kernels), reverse=True)
+    return sum(sum(halves) - sum(halves[: up + 1]) for up in range(1, sum(halves) + 1))
+
+
+@pytest.mark.parametrize("answer", [lambda k: solution(k) + 1, lambda k: 22, lambda k: solution(k) / 2])
+def test_missed_never_says_the_answer(capsys, answer):
+    assert "21" not in verdict(capsys, check_missed, answer)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -92,7 +109,20 @@ def half_the_sum(kernels):
         (lambda k: in_turn(sorted(k)), "the narrowest steps first"),
         (half_the_sum, "you halve the sum"),
         (lambda k: solution(k) / above(k), "their share"),
-        (lambda k: 99, "it is 21"),
+        (lambda k: solution(k) + 1, "off by one"),
+        (lambda k: solution(k) - 1, "off by one"),
+        (lambda k: -solution(k), "no number of pixels is negative"),
+        (lambda k: solution(k) + reach(k), "to go up by r rows takes r layers, not r - 1"),
+        (one_layer_more, "you use one more"),
+        (lambda k: solution([2 * side for side in k]), "you take whole sides"),
+        (lambda k: solution([side + 1 for side in k]), "you round half a side up"),
+        (lambda k: reach(k), "how far the stack reaches"),
+        (len, "how many layers"),
+        (lambda k: reach(k) ** 2, "Draw what is seen one row up"),
+        (lambda k: solution(k) / 2, "Draw what is seen one row up"),
+        (lambda k: 22, "as for any other list"),
+        (lambda k: 21, "as for any other list"),
+        (lambda k: 99, "as for any other list"),
         (lambda k: "21", "return a number"),
         (lambda k: True, "return a number"),
         (lambda k: k[99], "raised IndexError"),
@@ -110,10 +140,10 @@ def earlier_than(seen, at):
     return torch.arange(seen.numel()).view(seen.shape) < at[0] * seen.shape[1] + at[1]
 
 
-def window(seen, at, grow=0, symmetric=True):
+def window(seen, at, grow=0, symmetric=True, up=0, aside=0):
     place = torch.tensor([at])
     rows, columns = torch.cat([seen.nonzero(), place]).T
-    top, reach = rows.min() - grow, (columns - at[1]).abs().max() + grow
+    top, reach = rows.min() - grow - up, (columns - at[1]).abs().max() + grow + aside
     left, right = (at[1] - reach, at[1] + reach) if symmetric else (columns.min(), columns.max())
     inside = torch.zeros_like(seen)
     inside[max(0, top) : at[0] + 1, max(0, left) : right + 1] = True
@@ -192,6 +222,11 @@ def without_empty(seen, at):
         (lambda seen, at: holes(seen, at) & (torch.arange(12) < at[0])[:, None], "own row are missing"),
         (lambda seen, at: window(seen, at, symmetric=False) & earlier_than(seen, at) & ~seen, "rightmost pixel"),
         (lambda seen, at: window(seen, at, grow=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
+        (lambda seen, at: holes(seen, at[::-1]), "row and column are swapped"),
+        (lambda seen, at: window(seen, at, up=-1) & earlier_than(seen, at) & ~seen, "one row too early"),
+        (lambda seen, at: window(seen, at, aside=-1) & earlier_than(seen, at) & ~seen, "one column too early"),
+        (lambda seen, at: window(seen, at, up=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
+        (lambda seen, at: window(seen, at, aside=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
         (within(square), "your window is square"),
         (within(lambda up, right: (up.max(), (-right).max())), "Measure on both sides"),
         (within(lambda up, right: (up.max(), right.max())), "rightmost pixel"),

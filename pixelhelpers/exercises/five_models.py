@@ -31,10 +31,10 @@ def check_difference(answer: Callable[[Tensor, Tensor], tuple[float, float]]) ->
         ✗ Not yet. That is how much single images differ from each other. The mean of 50 of them is surer.
     """
     generator = torch.Generator().manual_seed(0)
-    for count in (50, 20):
+    for count, ahead in ((50, 0.1), (20, -0.1)):
         image, *own = torch.randn(3, count, generator=generator, dtype=torch.float64)
         first, second = (2.8 + 0.8 * image + size * noise for size, noise in zip((0.05, 0.08), own, strict=True))
-        first += 0.1
+        first += ahead
         mean, error = _pair(ask(answer, first.clone(), second.clone()))
         apart, root = first - second, count**0.5
         right = float(apart.mean()), float(apart.std()) / root
@@ -44,6 +44,10 @@ def check_difference(answer: Callable[[Tensor, Tensor], tuple[float, float]]) ->
 
         if not near(mean, right[0]):
             for wrong, words in (
+                (
+                    abs(right[0]),
+                    "The sign is lost: where the first model takes fewer bits, the difference is below 0.",
+                ),
                 (-right[0], "The sign is wrong: asked for is how many bits *more* the first one takes."),
                 (right[1], "The two numbers have changed places: the mean first, then its error."),
                 (
@@ -77,6 +81,23 @@ def check_difference(answer: Callable[[Tensor, Tensor], tuple[float, float]]) ->
             (apart.var(), "That is the variance of single images. Take the root, and the mean of many is surer."),
             (apart.var() / count, "That is the error squared: take the root."),
             (apart.std() / count, f"The error shrinks with the root of the number of images, not with {count}."),
+            (
+                apart.std() / (count - 1) ** 0.5,
+                f"You divide by the root of {count - 1}: the standard deviation has seen to that, divide by √N.",
+            ),
+            (
+                apart.square().mean().sqrt() / root,
+                "That is the spread around 0: the standard deviation is the spread around the mean.",
+            ),
+            (
+                (first.sort().values - second.sort().values).std() / root,
+                "The scores were sorted before they were compared: now no pair belongs to one image.",
+            ),
+            (
+                apart.std() / (2 * count) ** 0.5,
+                f"You divide by {(2 * count) ** 0.5:.1f}. Here are {count} images, not {2 * count}, and one difference "
+                "for each.",
+            ),
             (apart.abs().std() / root, "The differences have lost their signs before you look at their spread."),
             (2 * right[1], "That is two standard errors: half of an interval, a good thing to show. Return one."),
             (1.96 * right[1], "That is 1.96 standard errors: half of an interval, a good thing to show. Return one."),
@@ -122,6 +143,7 @@ def check_unbeaten(answer: Callable[[Costs], Iterable[str]]) -> str:
         {"a": (3.0, 1.0), "b": (3.0, 2.0), "c": (2.0, 2.0)},
         {"a": (3.0, 1.0), "twin of a": (3.0, 1.0), "b": (2.0, 2.0)},
         {"a": (3.0, 1.0, 9.0), "b": (2.0, 2.0, 9.0), "c": (2.5, 2.5, 8.0), "d": (2.5, 3.0, 8.0)},
+        {"a": (3.0, 3.0), "b": (2.0, 5.0), "c": (1.0, 2.0), "d": (2.0, 1.998)},
         {"a": (3.0, 1.0, 2.0)},
     ]
     for models in cases:

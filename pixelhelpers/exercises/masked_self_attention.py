@@ -126,7 +126,7 @@ def check_attention_step(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) -
         ✗ Not yet. The pixel sees its own key and value: attend first, then put them into the cache.
     """
     generator = torch.Generator().manual_seed(0)
-    heads, size, pixels = 3, 4, 6
+    heads, size, pixels = 2, 5, 6
     query, key, value = torch.randn(3, pixels, heads, size, generator=generator, dtype=torch.float64)
     keys, values = torch.randn(2, heads, 1, size, generator=generator, dtype=torch.float64)  # the start token
     cache = keys.clone(), values.clone()
@@ -212,6 +212,24 @@ def _wrong_step(got: Tensor, query: Tensor, key: Tensor, value: Tensor, keys: Te
             "d is the number of features of *one head*, not of all heads together.",
         ),
         (
+            mix((products / math.sqrt(len(query))).softmax(-1)),
+            "The products are divided by the root of the number of heads: it is the root of a head's features, √d.",
+        ),
+        (mix((products * math.sqrt(size)).softmax(-1)), "The products are multiplied with √d: divide by it."),
+        (
+            mix((products == products.amax(1, keepdim=True)).to(products)),
+            "Only the place with the largest product is heard: the softmax lets all of them speak.",
+        ),
+        (
+            mix((products / math.sqrt(size)).sigmoid()),
+            "A sigmoid weighs each place by itself: over the places the weights must add up to 1.",
+        ),
+        (
+            _attended(query, keys, values).mean(0).expand_as(query),
+            "All heads get the same, the mean of all: each keeps its own.",
+        ),
+        (_attended(query.flip(0), keys, values), "The heads are in another order in the query than in the keys."),
+        (
             mix((products / math.sqrt(places)).softmax(-1)),
             "The products are divided by the root of the number of places: it is the root of a head's features, √d.",
         ),
@@ -251,7 +269,7 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
         >>> check_stored_bytes(lambda side, heads, images: side**4 * heads * images)
         ✗ Not yet. These are the weights, not their bytes: a float32 has 4.
     """
-    for side, heads, images in ((28, 3, 5), (5, 7, 11), (256, 1, 1)):
+    for side, heads, images in ((28, 6, 5), (5, 7, 11), (256, 1, 1)):
         places = side * side
         right = 4 * places * places * heads * images
         result = ask(answer, side, heads, images)
@@ -263,7 +281,11 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
             continue
         for wrong, words in (
             (right / 4, "These are the weights, not their bytes: a float32 has 4."),
-            (2 * right, "A float32 has 4 bytes; 8 are a float64's."),
+            (
+                2 * right,
+                "Twice too many. A float32 has 4 bytes; 8 are a float64's. Or do you keep products *and* weights? Only "
+                "the weights are asked for.",
+            ),
             (
                 right / places,
                 "Each pixel has a weight for each place, not just one: the number of pixels enters twice.",
@@ -278,6 +300,9 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
             (right / images, "Each image has weights of its own: that is the point of attention."),
             (right / heads / images, "Each head and each image has weights of its own."),
             (right / 2, "The shut half is stored, too: as zeros."),
+            (right / 2 * (places - 1) / places, "The shut half is stored, too: as zeros, and so is the diagonal."),
+            (right * ((places + 1) / places) ** 2, "The start token adds no place, and it asks nothing."),
+            (right * heads, "Each head has weights of its own, once: heads enter once."),
             (right / 2 * (places + 1) / places, "The shut half is stored, too: as zeros."),
             (
                 right / places * (places + 1),

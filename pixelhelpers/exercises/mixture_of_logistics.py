@@ -38,6 +38,8 @@ def check_level_of(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> s
     if torch.equal(result.double(), right):
         if result.is_floating_point():
             raise Mistake("The levels are right, but they are floats: end with .long().")
+        if result.dtype != torch.int64:
+            raise Mistake(f"The levels are right, but they are {result.dtype}: int64 is asked for, as for any index.")
         return "Inverse CDF, nearest level, and what lies beyond the edge belongs to it."
     places = (x + 1) * (levels - 1) / 2
     suspects = [
@@ -71,6 +73,15 @@ def check_level_of(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> s
         ),
         (kept(rounded(u.logit() / log_scale.exp() + mean)), "You divide by the scale: x = mean + scale * logit(u)."),
         (kept(rounded(log_scale.exp() * u.logit())), "The mean does not act."),
+        (kept(rounded(mean)), "The uniform number does not act: that is the middle of the bump, each time."),
+        (kept(places.ceil()), "You round up: a level lies in the middle of its bin."),
+        (kept(rounded(x)) + 1, "One too high: levels begin with 0."),
+        (kept(rounded(x) + 1), "One too high: levels begin with 0."),
+        (rounded(x).clamp(0, levels), f"There are {levels} levels, and the highest one is {levels - 1}."),
+        (rounded(x) % levels, "What lies beyond one edge comes in at the other: it belongs to the nearest level."),
+        (kept((x * (levels - 1)).round()), "*x* lies between -1 and 1, not between 0 and 1."),
+        (kept(((x + 1) * 127.5).round()), f"You count up to 255: here are {levels} levels."),
+        (kept(rounded(mean + (log_scale / 2).exp() * u.logit())), "The scale is exp(log_scale), no root of it."),
         (((x.clamp(-1, 1) + 1) * 127.5).round(), f"You count up to 255: here are {levels} levels."),
     ]
     name_mistake(result.double(), suspects)
@@ -79,6 +90,33 @@ def check_level_of(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> s
         f"For u = {u[bad]:.3f}, mean {mean[bad]:.3f}, log-scale {log_scale[bad]:.3f} and {levels} levels you return "
         f"{result[bad]}. The CDF reaches u at x = {x[bad]:.3f}; which level is nearest to that?"
     )
+
+
+def _with_other_levels(answer: Callable) -> None:
+    """Asks the same of few levels, and of a bump narrower than any that has come so far."""
+    for levels, mean, log_scale in ((8, 0.2, -1.5), (256, 0.3, -9.0)):
+        every = torch.arange(levels)
+        mean, log_scale = (torch.full((levels,), value) for value in (mean, log_scale))
+        result = of_shape(ask(answer, every.clone(), mean, log_scale, levels), every.shape, "one for each level")
+        right = _log_mass(every, mean.double(), log_scale.double(), levels)
+        if torch.allclose(result.double(), right, rtol=1e-3, atol=2e-3):
+            continue
+        if levels == 8:
+            total = float(result.double().exp().sum())
+            raise Mistake(
+                "With 256 levels all is right. With `levels` = 8, the probabilities of all levels add up to "
+                f"{total:.2f}: what stands for the number of levels in your code?"
+            )
+        wider = _log_mass(every, mean.double(), log_scale.double() + 1, levels)
+        far = int((result.double() - right).abs().argmax())
+        raise Mistake(
+            f"With log-scale -9, level {far} has log-probability {right[far]:.0f} and you return {result[far]:.0f}"
+            + (
+                ": your log-scale has a lower limit. A fair guard, but here you need none."
+                if result[far] > wider[far]
+                else "."
+            )
+        )
 
 
 def _log_mass(level: Tensor, mean: Tensor, log_scale: Tensor, levels: int, reach: float = 1.0) -> Tensor:
@@ -217,6 +255,7 @@ def check_logistic_log_prob(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) 
                 f"{result[100]:.3f}: 1 - exp(-d) cancels for small d. Use torch.expm1."
             )
 
+    _with_other_levels(answer)
     for mean, log_scale in ((-0.9, -5.0), (0.0, -1.0), (0.9, -7.0), (0.0, 7.0)):
         result, _, gradients = tried(every, mean, log_scale)
         for name, own in zip(("mean", "log_scale"), gradients, strict=True):
@@ -227,6 +266,10 @@ def check_logistic_log_prob(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) 
                 f"The values are right, but the gradient for {name} is {own[level]} at level {level}: an infinite "
                 "edge, or a branch of torch.where that is not taken but not finite either. Choose before, not after."
             )
-        if not gradients[0].any():
-            raise Mistake("The values are right, but no gradient comes back: stay with tensors, without .item().")
+        for name, own in zip(("mean", "log_scale"), gradients, strict=True):
+            if not own.any():
+                raise Mistake(
+                    f"The values are right, but no gradient comes back to `{name}`: what cuts it off?"
+                    + (" Stay with tensors, without .item()." if name == "mean" else "")
+                )
     return "Tails, far-off levels, narrow and wide bumps, gradients: the patient is healthy."

@@ -76,15 +76,30 @@ def check_ranks(answer: Callable[[int, int, int], Tensor]) -> str:
                 f"For {height} × {width} pixels and {doublings} doubling{'s' * (doublings > 1)} you return {kind}: "
                 f"return a tensor ({height}, {width})."
             )
-        result = result.long()
-        if torch.equal(result, right):
+        if torch.equal(result.long(), right):
+            if result.dtype != torch.int64:
+                raise Mistake(f"The ranks are right, but they are {result.dtype}: int64 is asked for.")
             continue
+        result = result.long()
         rows, columns = height // 2**doublings, width // 2**doublings
         task = f"For {height} × {width} pixels and {doublings} doubling{'s' * (doublings > 1)}"
         variants = (
             (
                 torch.arange(height * width).view(height, width),
                 "This is raster order, a turn for every pixel: the pixels of a group share one.",
+            ),
+            (right.max() - right, "The last one comes first: you count backwards."),
+            (
+                _ranks(width, height, doublings).mT,
+                "Height and width are swapped: the smallest image goes column by column, and so do the groups.",
+            ),
+            (
+                torch.where(right < rows * columns, right, right - rows * columns),
+                "The groups count from 0 again: they go on where the smallest image has stopped.",
+            ),
+            (
+                _ranks(height, width, doublings - 1),
+                "One doubling too few: the smallest image has every 2^doublings-th pixel of every 2^doublings-th row.",
             ),
             (right + 1, "You count from 1: the first pixel has rank 0."),
             (

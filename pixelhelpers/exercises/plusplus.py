@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .verdict import Mistake, ask, exercise, name_mistake, of_shape
+from .verdict import Mistake, ask, exercise, learns, name_mistake, of_shape
 
 
 @exercise
@@ -98,9 +98,11 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
     generator = torch.Generator().manual_seed(0)
     means, coefficients = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     levels = 8
-    for red, green in ((6, 1), (0, 5)):
+    for red, green in ((6, 2), (0, 5)):
         result = ask(answer, means.clone(), coefficients.clone(), torch.tensor(red), torch.tensor(green), levels)
-        result = of_shape(result, means.shape, "a mean for each channel and component").double()
+        result = of_shape(result, means.shape, "a mean for each channel and component")
+        if result.dtype != means.dtype:
+            raise Mistake(f"The means came as {means.dtype} and go as {result.dtype}: leave them as they are.")
 
         def moved(r, g, to_green=coefficients[0], red_to_blue=coefficients[1], green_to_blue=coefficients[2]):
             return torch.stack([means[0], means[1] + to_green * r, means[2] + red_to_blue * r + green_to_blue * g])
@@ -112,6 +114,24 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
         one, two, three = coefficients
         suspects = (
             (means, "No mean has moved."),
+            (
+                moved(r, g).clamp(-1, 1),
+                "You limit the means to -1 … 1: a mean may lie beyond, the outer levels own it.",
+            ),
+            (means - (moved(r, g) - means), "The means move the wrong way: add, do not subtract."),
+            (means + 2 * (moved(r, g) - means), "The means move twice as far as they should."),
+            (moved(r, g, *coefficients.tanh()), "The coefficients come ready: here they take no tanh."),
+            (
+                moved(r + 1, g + 1),
+                "The levels act on a scale from 0 to 2: the middle of the scale is 0, so take 1 away.",
+            ),
+            *(
+                (
+                    moved(r, g, *(coefficients[place] for place in order)),
+                    "The rows of coefficients are mixed up: they are R to G, R to B, G to B, in this order.",
+                )
+                for order in ((2, 1, 0), (1, 2, 0), (2, 0, 1))
+            ),
             (
                 moved(red, green),
                 f"The levels act as numbers from 0 to {levels - 1}. They lie on the scale from -1 to 1.",
@@ -155,4 +175,9 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
             f"For levels R = {red} and G = {green} of {levels}, the means of {channel} are not right. On the scale "
             f"from -1 to 1 these lie at {r:.3f} and {g:.3f}."
         )
+    means, coefficients = means.requires_grad_(), coefficients.requires_grad_()
+    levels_drawn = torch.tensor(red), torch.tensor(green)
+    learns(
+        ask(answer, means.clone(), coefficients.clone(), *levels_drawn, levels), means=means, coefficients=coefficients
+    )
     return "G follows R, B follows both, by levels that were drawn."

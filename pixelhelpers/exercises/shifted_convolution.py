@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..layers import raster_mask
-from .verdict import Mistake, ask, exercise
+from .verdict import Mistake, ask, exercise, learns
 
 
 def _above(x: Tensor, weight: Tensor, lower: int = 0) -> Tensor:
@@ -27,8 +28,18 @@ def _centred(x: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
     return F.conv2d(x, weight if mask is None else weight * mask, padding=weight.shape[-1] // 2)
 
 
-def _refuse_masks(answer: Callable, x: Tensor, nonsense: Tensor, mask_type: str) -> None:
-    if not ask(answer, x, nonsense, mask_type).isfinite().all():
+def _refuse_masks(answer: Callable, x: Tensor, weight: Tensor, mask_type: str, mask: Tensor) -> None:
+    with FlopCounterMode(display=False) as counter:
+        ask(answer, x.clone(), weight.clone(), mask_type)
+    size, alive = weight.shape[-1], int(mask[0, 0].sum())
+    taps = counter.get_total_flops() / (2 * x[:, 0].numel() * weight[..., 0, 0].numel())
+    if taps > (alive + size**2) / 2:  # more rows than the image has may be computed and cut off
+        raise Mistake(
+            f"The numbers are right, but {taps:.0f} taps are multiplied, and {alive} are alive: to set the weights of "
+            "the future to 0 is a mask as well. Cut the kernel, and pad for what is left."
+        )
+    nonsense = weight.masked_fill(~mask, float("nan"))
+    if not ask(answer, x.clone(), nonsense, mask_type).isfinite().all():
         raise Mistake(
             "The numbers are right, but the weights of the future are still multiplied: with NaN among them the result "
             "is NaN. Cut the kernel, and pad for what is left."
@@ -63,7 +74,7 @@ def check_without_mask(answer: Callable[[Tensor, Tensor, str], Tensor]) -> str:
                 f"{tuple(right.shape)}, as many rows and columns as came in."
             )
         if torch.allclose(result, right, rtol=0, atol=1e-9):
-            _refuse_masks(answer, x, weight.masked_fill(~mask, float("nan")), mask_type)
+            _refuse_masks(answer, x, weight, mask_type, mask)
             continue
         above, beside = _above(x, weight), _beside(x, weight, own)
         swapped = _beside(x, weight, 1 - own)
@@ -72,6 +83,15 @@ def check_without_mask(answer: Callable[[Tensor, Tensor, str], Tensor]) -> str:
             (
                 _centred(x, weight),
                 "All weights act, those of the future too: take the rows above and the taps beside only.",
+            ),
+            (2 * right, "Everything counts twice."),
+            (
+                _centred(x, weight, raster_mask(mask_type, 3, 4, size).mT),
+                "This is the order of columns: what stands to the left is earlier. Raster order goes row by row.",
+            ),
+            (
+                _centred(x, weight, ~mask),
+                "These are the weights of the future, below and to the right: take those above and to the left.",
             ),
             (above, "The own row is missing: add the taps beside the output."),
             (beside, "The rows above are missing: add them to the taps beside."),
@@ -121,6 +141,8 @@ def check_without_mask(answer: Callable[[Tensor, Tensor, str], Tensor]) -> str:
             f"With a kernel of {size} × {size} and type {mask_type} the result is not that of the masked convolution. "
             "Try the two parts one by one, on an image with a single bright pixel."
         )
+    x, weight = x.requires_grad_(), weight.requires_grad_()
+    learns(ask(answer, x.clone(), weight.clone(), mask_type), x=x, weight=weight)
     return "No mask, and yet a masked convolution: two shifts, for both types and any size."
 
 
@@ -153,6 +175,11 @@ def check_starting_bound(answer: Callable[[Tensor], Tensor]) -> str:
         if not result.isfinite().all():
             raise Mistake("An output without any live tap gets a bound that is no finite number: count at least 1.")
         if torch.allclose(result[seeing], right[seeing], rtol=1e-5, atol=0):
+            if (result > 1).any():
+                raise Mistake(
+                    f"An output without any live tap gets the bound {float(result.max()):.3g}: finite, but no weight "
+                    "should start there. One live tap would give 1."
+                )
             continue
         every, of_one = mask[0].numel(), mask[:, 0].flatten(1).sum(1)
         for wrong, words in (
@@ -163,6 +190,14 @@ def check_starting_bound(answer: Callable[[Tensor], Tensor]) -> str:
             (
                 (live.clamp(min=1) / every).double().rsqrt(),
                 "This is 1 / √(share of live taps): count them, do not average.",
+            ),
+            *(
+                (
+                    same.expand_as(right),
+                    "All outputs get the same bound: in colour, B's features see more than R's. Count each by itself.",
+                )
+                for same in (right.max(), right.min(), right[-1])
+                if live.unique().numel() > 1
             ),
             (right.square(), "This is 1 / live taps: the square root is missing."),
             (right.reciprocal(), "This is √(live taps): the more inputs, the smaller their weights."),
