@@ -1,11 +1,17 @@
-"""Checks of notebook 14: a difference with its error, the models that no other beats."""
+"""Checks of notebook 14: a difference with its error, the models that no other beats, a model of your own."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ..checking import check_model
+from ..data import Images, load_images
+from ..errors import ModelError
+from ..models import as_model, list_pretrained, load_pretrained
+from ..scoring import evaluate
 from .verdict import Mistake, ask, exercise
 
 
@@ -207,3 +213,100 @@ def _why(models: Costs, names: set[str]) -> str:
             if _beats(costs, models[name]):
                 return f"But {rival} beats {name}."
     return "Compare each model with each other one, column by column."
+
+
+ENOUGH = 1.20  # bits per dimension: tables of neighbours end above 1.3, a small PixelCNN passes it within a minute
+
+
+@exercise
+def check_own_model(answer: nn.Module) -> str:
+    """Checks a model of digits, whatever it is: honest by all proofs of `check_model`, and good enough.
+
+    Good enough is below 1.20 bits per dimension. It is scored on the 500 test images of the bundled digits, and again with each of them moved by one pixel, so that
+    nothing is gained by learning them by heart. The shipped models are not accepted as they are; what is built on
+    them is.
+
+    Arguments:
+        answer: a model of the package or a subclass, or a module that maps `[N, 1, 28, 28]`, levels 0 to 255, to
+            `[N, 256, 28, 28]`; with classes, it is told the digit.
+
+    Example:
+        >>> from pixelhelpers.layers import MaskedConv2d
+        >>> check_own_model(MaskedConv2d("B", 1, 256, 3))  # doctest: +ELLIPSIS
+        ✗ Not yet. check_model refuses it: output (channel 0, row ...
+    """
+    if isinstance(answer, type):
+        raise Mistake(f"That is the class {answer.__name__}: build a model of it and train that.")
+    if not isinstance(answer, nn.Module):
+        raise Mistake(f"You give a {type(answer).__name__}: give the model itself, an nn.Module, after training.")
+    digits = load_images("digits")
+    try:
+        check_model(answer)
+        model = as_model(answer).eval()
+        if model.levels != digits.levels:
+            raise Mistake(
+                f"It knows {model.levels} levels, and digits have {digits.levels}: score it on what they are."
+            )
+        bits = evaluate(model, digits.test, digits.test_labels)
+    except (ModelError, ValueError) as error:
+        raise Mistake(f"check_model refuses it: {str(error).splitlines()[0]}") from None
+    _alone_as_in_company(model, digits)
+    shipped = _shipped(model, digits)
+    if shipped:
+        raise Mistake(
+            f"It says of every image exactly what the shipped {shipped!r} says. An honest model, but not your own: "
+            "build one, or make another one out of it."
+        )
+    if not bits < ENOUGH:
+        raise Mistake(
+            f"It is honest, and takes {bits:.3f} bits per dimension; below {ENOUGH:.2f} is asked for. {_missing(bits)}"
+        )
+    moved = evaluate(model, F.pad(digits.test, (1, -1)), digits.test_labels)
+    if not moved < ENOUGH + 0.1:
+        raise Mistake(
+            f"The test images take {bits:.3f} bits per dimension. Moved to the right by one pixel, they take "
+            f"{moved:.3f}: it knows these images by heart, not digits."
+        )
+    return f"{bits:.3f} bits per dimension, and honest: a model of your own. (The shipped PixelCNN takes 1.137.)"
+
+
+def _log_prob(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return model.log_prob(images, None if model.classes is None else labels).double()
+
+
+def _alone_as_in_company(model: nn.Module, digits: Images) -> None:
+    x, labels = digits.test[:8], digits.test_labels[:8]
+    together = _log_prob(model, x, labels)
+    alone = torch.cat([_log_prob(model, x[k : k + 1], labels[k : k + 1]) for k in range(8)])
+    if not torch.allclose(together, alone, rtol=1e-3, atol=0.1):
+        raise Mistake(
+            "It says something else of an image when others are scored beside it. No image may hear of another one: "
+            "does something take a mean over the batch?"
+        )
+
+
+def _shipped(model: nn.Module, digits: Images) -> str | None:
+    """The shipped model that says the same of eight images."""
+    x, labels = digits.test[:8], digits.test_labels[:8]
+    own = _log_prob(model, x, labels)
+    for name in list_pretrained():
+        if name.endswith("-digits") and torch.allclose(
+            own, _log_prob(load_pretrained(name), x, labels), rtol=1e-4, atol=0
+        ):
+            return name
+    return None
+
+
+def _missing(bits: float) -> str:
+    if bits != bits:
+        return "Not a number: look for a NaN in the weights, and train with a smaller learning rate."
+    if bits > 6:
+        return "That is hardly better than a guess among 256 levels: has it been trained, and on levels from 0 to 255?"
+    if bits > 2.1:
+        return "Without looking at any other pixel, 2.0 can be had: it has hardly begun to learn."
+    if bits > 1.45:
+        return "The left neighbour alone gives 1.48: what does your model see beyond it?"
+    if bits > 1.3:
+        return "A table of four neighbours gives 1.33: let it see further, or learn more from what it sees."
+    return "A little more of the same: longer training, a few more features, or a smaller learning rate at the end."

@@ -1,4 +1,4 @@
-"""Checks of notebook 08: the vertical stack's convolution, classes by Bayes' rule."""
+"""Checks of notebook 08: the vertical stack's convolution, classes by Bayes' rule, how sure one may be."""
 
 import math
 from collections.abc import Callable
@@ -204,3 +204,96 @@ def _mistaken_posteriors(log_likelihood: Tensor, prior: Tensor) -> list[tuple[Te
             "That is the likeliest class with probability 1. How likely is the second?",
         ),
     ]
+
+
+@exercise
+def check_temperature_of_doubt(answer: Callable[[Tensor, Tensor], float]) -> str:
+    """Checks the number that makes an overconfident classifier as sure as it may be.
+
+    Arguments:
+        answer: takes log p(x | class) `[N, classes]` in nats and the true classes `[N]`; returns the T > 0 for which
+            the posteriors from log p(x | class) / T, all classes alike before, give the true classes the highest mean
+            log-probability.
+
+    Example:
+        >>> check_temperature_of_doubt(lambda log_likelihood, labels: 784.0)
+        ✗ Not yet. You say 784 for any data: the number has to be found from the images that you are given.
+    """
+    cases = [_overconfident(doubt) for doubt in (30.0, 8.0, 1.0, 0.4)]
+    given = []
+    for log_likelihood, labels in cases:
+        result = ask(answer, log_likelihood.clone(), labels.clone())
+        try:
+            given.append(float(result))
+        except (TypeError, ValueError, RuntimeError):
+            kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise Mistake(f"You return {kind}: return one number for all images.") from None
+    if not all(number > 0 and math.isfinite(number) for number in given):
+        raise Mistake(f"You return {given}: T is a positive number.")
+    best = [min(_DOUBTS, key=lambda doubt: _loss(*case, doubt)) for case in cases]
+    if all(
+        _loss(*case, own) <= 1.0002 * _loss(*case, found) + 1e-4
+        for case, own, found in zip(cases, given, best, strict=True)
+    ):
+        return "As sure as it may be: the better of two guesses, and honest about the other one."
+    if len(set(given)) == 1:
+        raise Mistake(
+            f"You say {given[0]:g} for any data: the number has to be found from the images that you are given."
+        )
+    for words, mistaken in (
+        ("That is 1 / T: the log-likelihoods are divided by what you return.", lambda found, case: 1 / found),
+        (
+            "You make the true classes' mean *probability* large, which forgives a sure mistake: it is the mean "
+            "*log*-probability that counts.",
+            lambda found, case: max(_DOUBTS, key=lambda doubt: _mean_probability(*case, doubt)),
+        ),
+        (
+            "You fit the mean probability of the likeliest class to how often it is right. That is fair, but it is "
+            "another question: it never asks how unlikely the true class was where you were wrong.",
+            lambda found, case: min(_DOUBTS, key=lambda doubt: _confidence_gap(*case, doubt)),
+        ),
+    ):
+        if all(
+            math.isclose(own, mistaken(found, case), rel_tol=0.02)
+            for own, found, case in zip(given, best, cases, strict=True)
+        ):
+            raise Mistake(words)
+    k = next(k for k, case in enumerate(cases) if _loss(*case, given[k]) > 1.0002 * _loss(*case, best[k]) + 1e-4)
+    closer = "larger" if given[k] < best[k] else "smaller"
+    raise Mistake(
+        f"With T = {given[k]:.4g} the true classes of {len(cases[k][1])} images cost {_loss(*cases[k], given[k]):.4f} "
+        f"nats on average. There is a {closer} T with which they cost less."
+    )
+
+
+_DOUBTS = [10 ** (power / 200) for power in range(-300, 600)]  # 0.03 ... 1000
+
+
+def _loss(log_likelihood: Tensor, labels: Tensor, doubt: float) -> float:
+    return float(F.cross_entropy(log_likelihood.double() / doubt, labels))
+
+
+def _mean_probability(log_likelihood: Tensor, labels: Tensor, doubt: float) -> float:
+    return float((log_likelihood.double() / doubt).softmax(1)[range(len(labels)), labels].mean())
+
+
+def _confidence_gap(log_likelihood: Tensor, labels: Tensor, doubt: float) -> float:
+    probability, likeliest = (log_likelihood.double() / doubt).softmax(1).max(1)
+    return abs(float(probability.mean() - (likeliest == labels).double().mean()))
+
+
+def _overconfident(doubt: float) -> tuple[Tensor, Tensor]:
+    """Log-likelihoods of images as in the notebook, and classes of which they are `doubt` times too sure."""
+    generator = torch.Generator().manual_seed(0)
+    behind = (30 + 700 * torch.rand(300, 10, generator=generator).square()) * doubt / 30
+    behind[torch.arange(300), torch.randint(10, (300,), generator=generator)] = 0
+    labels = (-behind / doubt).softmax(1).multinomial(1, generator=generator)[:, 0]
+    near = torch.rand(300, generator=generator) < 0.3  # two classes between which the image does not decide
+    second = (labels + 1) % 10
+    gap = 2 * doubt * torch.randn(300, generator=generator)
+    behind[near, labels[near]], behind[near, second[near]] = 0.0, gap[near]
+    right = torch.rand(300, generator=generator) < (gap / doubt).sigmoid()
+    labels = torch.where(near & ~right, second, labels)
+    strange = torch.rand(300, generator=generator) < 0.05  # images that look like another class altogether
+    labels[strange] = torch.randint(10, (300,), generator=generator)[strange]
+    return torch.linspace(-500, -2300, 300)[:, None] - behind, labels

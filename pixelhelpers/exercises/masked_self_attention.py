@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .verdict import Mistake, ask, exercise
+from .verdict import Mistake, ask, exercise, of_shape
 
 
 @exercise
@@ -322,3 +322,50 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
             "how many places has each, and how many bytes has a number?"
         )
     return "The fourth power of the side: 79 MB for 16 images of side 28 and two heads, 17 GB for one of side 256."
+
+
+@exercise
+def check_sparse_mask(answer: Callable[[int], Tensor]) -> str:
+    """Checks a mask with few open places through which two layers hear of everything earlier.
+
+    Arguments:
+        answer: takes the side of a square image; returns bool `[pixels, pixels]`: whether a pixel's query may see a
+            place, its own or an earlier one, for side 28 at most 60 places a query.
+
+    Example:
+        >>> check_sparse_mask(lambda side: torch.ones(side**2, side**2).tril().bool())
+        ✗ Not yet. Pixel 60 may see 61 places: 60 are allowed.
+    """
+    side, most = 28, 60
+    pixels = side * side
+    mask = of_shape(ask(answer, side), (pixels, pixels), "a row for each query, a column for each place")
+    if mask.dtype != torch.bool:
+        raise Mistake(f"The mask is {mask.dtype}: return bool.")
+    earlier = torch.ones(pixels, pixels).tril().bool()
+    later = (mask & ~earlier).nonzero()
+    if len(later):
+        if not (mask.T & ~earlier).any():
+            raise Mistake("Rows and columns have changed places: a row is a query, and looks back.")
+        raise Mistake(f"Pixel {int(later[0, 0])} may see place {int(later[0, 1])}, which is later.")
+    crowded = (mask.sum(1) > most).nonzero()
+    if len(crowded):
+        query = int(crowded[0])
+        raise Mistake(f"Pixel {query} may see {int(mask[query].sum())} places: {most} are allowed.")
+    blind = (~mask.any(1)).nonzero()
+    if len(blind):
+        raise Mistake(f"Pixel {int(blind[0])} may see no place at all: its softmax is NaN.")
+    heard = mask.float() @ mask.float() > 0
+    missed = (earlier & ~heard).nonzero()
+    if len(missed):
+        query, place = missed[len(missed) // 2].tolist()
+        (row, column), (above, aside) = divmod(query, side), divmod(place, side)
+        beyond = (earlier & ~heard).nonzero()
+        right = (beyond[:, 1] % side > beyond[:, 0] % side).all() and (
+            beyond[:, 1] // side < beyond[:, 0] // side
+        ).all()
+        raise Mistake(
+            f"After two layers, {len(missed) / int(earlier.sum()):.0%} of all pairs are not connected: the pixel in "
+            f"row {row}, column {column} has not heard of row {above}, column {aside}."
+            + (" All that is missed lies above and to the right: do you remember a hole like that?" if right else "")
+        )
+    return f"{int(mask.sum(1).max())} places at most for each of 784 queries, and two layers hear everything."

@@ -1,4 +1,4 @@
-"""Checks of notebook 11: what comes through the smaller sizes, means that move."""
+"""Checks of notebook 11: what comes through the smaller sizes, means that move, a way down and up."""
 
 from collections.abc import Callable
 
@@ -181,3 +181,66 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
         ask(answer, means.clone(), coefficients.clone(), *levels_drawn, levels), means=means, coefficients=coefficients
     )
     return "G follows R, B follows both, by levels that were drawn."
+
+
+@exercise
+def check_down_and_up(answer: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]) -> str:
+    """Checks a way down to half the size and up again that no pixel learns its future from.
+
+    Arguments:
+        answer: two functions, down `[N, C, H, W]` to `[N, C, H / 2, W / 2]` for even sides, and up, back again.
+            Together they are of type B: a pixel of the result may depend on itself and on what is drawn before.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> down, up = (lambda x: F.avg_pool2d(x, 2)), (lambda h: F.interpolate(h, scale_factor=2))
+        >>> check_down_and_up((down, up))  # doctest: +ELLIPSIS
+        ✗ Not yet. The pixel at (2, 2) is told of (2, 3), which is drawn later...
+    """
+    if not isinstance(answer, tuple | list) or len(answer) != 2 or not all(map(callable, answer)):
+        raise Mistake("Give two functions, (down, up).")
+    down, up = answer
+    generator = torch.Generator().manual_seed(0)
+    side = 8
+    x = torch.randn(1, 1, side, side, generator=generator, dtype=torch.float64)
+    for given, function, shape in (
+        (torch.randn(2, 3, 6, side, dtype=torch.float64), down, (2, 3, 3, side // 2)),
+        (torch.randn(2, 3, 3, side // 2, dtype=torch.float64), up, (2, 3, 6, side)),
+    ):
+        of_shape(ask(function, given), shape, "half the size" if function is down else "twice the size")
+
+    def both(x: Tensor) -> Tensor:
+        return ask(up, ask(down, x))
+
+    wide = torch.cat([both(x + bump) for bump in (0.0, *_bumps(side))])
+    moves = (wide[1:] != wide[0]).any(1).flatten(1).T  # [outputs, inputs]
+    place = torch.arange(side * side)
+    later = moves & (place > place[:, None])
+    if later.any():
+        inside = 2 * side + 2  # the first place where no border explains it
+        output, told = (later[inside:] if later[inside:].any() else later).nonzero()[0].tolist()
+        output += inside if later[inside:].any() else 0
+        raise Mistake(
+            f"The pixel at {divmod(output, side)} is told of {divmod(told, side)}, which is drawn later. Which pixel "
+            "of a square is drawn first, and what is there by then?"
+        )
+    if not moves.any():
+        raise Mistake("Nothing comes through: change the image, and the result stays the same.")
+    deaf = ~moves.any(1)
+    if deaf[3 * side :].any():
+        at = divmod(int(deaf[3 * side :].nonzero()[0]) + 3 * side, side)
+        raise Mistake(f"The pixel at {at} hears nothing, and there are rows enough above it.")
+    mute = ~moves.any(0)[: (side - 4) * side].view(-1, side)[:, : side - 2]
+    if mute.any():
+        raise Mistake(
+            f"Nobody hears of the pixel at {tuple(mute.nonzero()[0].tolist())}, and of {int(mute.sum()) - 1} others: "
+            "half the size is to stand for the whole image, not for a part of its pixels."
+        )
+    x = x.requires_grad_()
+    learns(both(x), x=x)
+    return "Down, up, and nobody is told of what is still to be drawn."
+
+
+def _bumps(side: int) -> Tensor:
+    """One image for each pixel, changed in that pixel alone and by much."""
+    return 100 * torch.eye(side * side, dtype=torch.float64).view(-1, 1, 1, side, side)

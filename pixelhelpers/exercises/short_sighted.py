@@ -1,4 +1,4 @@
-"""Checks of notebook 06: pixels that a stack of kernels misses, holes in a region."""
+"""Checks of notebook 06: pixels that a stack of kernels misses, holes in a region, a network without any."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..errors import CausalityError
 from ..layers import raster_mask
-from ..probes import reached_window
+from ..probes import blind_spot, check_causal, reached_window, receptive_field
 from .verdict import Mistake, ask, exercise
 
 
@@ -244,3 +245,45 @@ def _what(result: Tensor, right: Tensor, seen: Tensor, earlier: Tensor, window: 
     if beyond:
         return f"{tuple(beyond[0])} lies beyond the window: measure how far the region reaches, and no further."
     return f"you mark {int(result.sum())} of {int(right.sum())} holes."
+
+
+@exercise
+def check_no_hole(answer: Callable[[Tensor], Tensor]) -> str:
+    """Checks a causal network that misses nothing within its window.
+
+    Arguments:
+        answer: maps images `[N, 1, H, W]` to features `[N, C, H, W]`; from every pixel it sees all that is drawn
+            before, at least five rows up and five columns to either side.
+
+    Example:
+        >>> from pixelhelpers.layers import MaskedConv2d
+        >>> check_no_hole(MaskedConv2d("A", 1, 4, 7))
+        ✗ Not yet. It is causal, but looks 3 rows up, 3 columns to the left and 3 to the right: 5 are asked for.
+    """
+    if not callable(answer):
+        raise Mistake(f"You give a {type(answer).__name__}: give a network, images in and features out.")
+    at, shape, far = (9, 8), (1, 18, 18), 5
+    features = answer(torch.randint(256, (2, *shape)).float())
+    if not isinstance(features, Tensor) or features.ndim != 4 or features.shape[2:] != shape[1:]:
+        given = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise Mistake(f"From images (2, 1, 18, 18) it makes {given}: make features for each pixel, (2, C, 18, 18).")
+    try:
+        check_causal(answer, (1, 8, 8))
+    except CausalityError as error:
+        raise Mistake(f"It is not causal: {str(error).splitlines()[0]}") from None
+    for place in (at, (12, 6)):
+        seen, holes = (question(answer, place, shape) for question in (receptive_field, blind_spot))
+        rows, columns = seen.nonzero().T
+        up, left, right = place[0] - rows.min(), place[1] - columns.min(), columns.max() - place[1]
+        if min(up, left, right) < far:
+            raise Mistake(
+                f"It is causal, but looks {max(0, up)} rows up, {max(0, left)} columns to the left and {max(0, right)} "
+                f"to the right: {far} are asked for."
+            )
+        if holes.any():
+            row, column = holes.nonzero()[-1].tolist()
+            raise Mistake(
+                f"It is causal and looks far enough, but the pixel at {place} misses {int(holes.sum())} of the pixels "
+                f"within its window. One of them is {(row, column)}."
+            )
+    return "Causal, and not one hole as far as it looks."
