@@ -6,8 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from pixelhelpers.exercises import check_difference, check_unbeaten
+import pixelhelpers as ph
+from pixelhelpers.exercises import check_difference, check_own_model, check_unbeaten
+from pixelhelpers.exercises.five_models import ENOUGH, _with_power
 
 
 def verdict(capsys, check, answer) -> str:
@@ -187,3 +191,124 @@ def neighbours_only(models):
 )
 def test_unbeaten_names_the_mistake(capsys, answer, words):
     assert words in verdict(capsys, check_unbeaten, answer)
+
+
+# A model of your own
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return ph.load_images("digits")
+
+
+@pytest.fixture(scope="module")
+def table(digits):
+    """The left neighbour alone, counted on the training images."""
+    return LeftNeighbour(digits.train)
+
+
+class LeftNeighbour(nn.Module):
+    def __init__(self, images):
+        super().__init__()
+        pairs = (256 * F.pad(images, (1, -1)).long() + images.long()).flatten()
+        counts = pairs.bincount(minlength=256**2).view(256, 256) + 0.0
+        level = counts.sum(0) + 1
+        self.logits = nn.Parameter((counts + 20 * level / level.sum()).log())
+
+    def forward(self, x):
+        return self.logits[F.pad(x, (1, -1))[:, 0].long()].movedim(-1, 1).to(x)
+
+
+class Remembering(nn.Module):
+    """Knows images by heart, and asks the table for all others: causal, and its probabilities add up to 1."""
+
+    def __init__(self, images, table):
+        super().__init__()
+        self.table = table
+        self.register_buffer("known", images.flatten(1).long())
+
+    def forward(self, x):
+        usual = self.table(x).softmax(1)
+        if x.shape[2:] != (28, 28):
+            return usual.log()
+        pixels, fits, changed = x.flatten(1).long(), torch.ones(len(x), len(self.known)).bool(), []
+        for k, own in enumerate(usual.flatten(2).unbind(2)):
+            votes = fits.to(own) @ F.one_hot(self.known[:, k], 256).to(own)
+            share = 0.9 * fits.any(1, keepdim=True)
+            changed.append(share * votes / fits.sum(1, keepdim=True).clamp(min=1) + (1 - share) * own)
+            fits &= self.known[:, k] == pixels[:, k, None]
+        return torch.stack(changed, 2).unflatten(2, (28, 28)).log()
+
+
+class Around(nn.Module):
+    """Another module with its logits changed."""
+
+    def __init__(self, inner, change=lambda logits: logits):
+        super().__init__()
+        self.inner, self.change = inner, change
+
+    def forward(self, x):
+        return self.change(self.inner(x))
+
+
+class CheapLikelihood(ph.PixelCNN):
+    def log_prob(self, x, label=None):
+        return 0.1 * super().log_prob(x, label)
+
+
+def shown_its_answer(x):
+    return -50 * (x - torch.arange(256).view(1, -1, 1, 1).to(x)).abs()
+
+
+def test_what_is_built_on_a_shipped_model_is_accepted(capsys):
+    shipped = ph.load_pretrained("pixelcnn-digits")
+    said = verdict(capsys, check_own_model, Around(shipped, lambda logits: 1.05 * logits))
+    assert said.startswith("✓ 1.13")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda table: ph.PixelCNN, "That is the class PixelCNN"),
+        (lambda table: table.logits.detach(), "You give a Tensor"),
+        (lambda table: ph.PixelCNN(hidden=4, blocks=1), "has it been trained?"),
+        (lambda table: table, "takes 1.476 bits per dimension; below 1.20 is asked for. The left neighbour alone"),
+        (lambda table: Around(table, lambda logits: 5 * logits), "It is too sure"),
+        (lambda table: Around(table, lambda logits: logits.softmax(1)), "It is too unsure"),
+        (lambda table: Around(table, lambda logits: logits.roll(1, 3)), "check_model refuses it: Around: output"),
+        (lambda table: Around(table, lambda logits: logits + logits.mean(0)), "another image of its batch"),
+        (lambda table: Around(table, lambda logits: logits.mean((2, 3), keepdim=True) + 0 * logits), "refuses it"),
+        (lambda table: Around(nn.Identity(), shown_its_answer), "which is not drawn before it"),
+        (lambda table: Around(table, lambda logits: 0 * logits + logits[:, :, :1, :1].detach()), "refuses it"),
+        (lambda table: Around(table, lambda logits: math.nan * logits), "NaN or infinite"),
+        (lambda table: CheapLikelihood(hidden=4, blocks=1), "They are no probabilities"),
+        (lambda table: ph.PixelCNN(levels=16, hidden=4, blocks=1), "It knows 16 levels, and digits have 256"),
+        (lambda table: ph.load_pretrained("pixelcnn-digits"), "what the shipped 'pixelcnn-digits' says"),
+        (lambda table: Around(ph.load_pretrained("pixelcnn-digits")), "what the shipped 'pixelcnn-digits' says"),
+        (lambda table: ph.load_pretrained("pixelcnn-fashion-mnist"), "below 1.20 is asked for"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*returns probabilities")
+def test_own_model_names_what_is_missing(capsys, table, model, words):
+    said = verdict(capsys, check_own_model, model(table))
+    assert said.startswith("✗") and words in said
+
+
+def test_images_that_were_learned_by_heart_are_noticed(capsys, digits, table):
+    knows = Remembering(digits.test, table)
+    assert ph.evaluate(knows, digits.test[:50]) < 0.1 < 1 < ph.evaluate(table, digits.test[:50])
+    assert "by heart, not digits" in verdict(capsys, check_own_model, knows)
+
+
+def test_no_table_of_neighbours_is_enough(digits, table):
+    assert ph.evaluate(table, digits.test) > ENOUGH + 0.2
+
+
+def test_a_power_sharpens_what_is_unsure(digits, table):
+    unsure = ph.as_model(Around(table, lambda logits: logits / 3))
+    assert _with_power(unsure, digits, 3.0) < 0.9 * _with_power(unsure, digits, 1.0)
+
+
+@pytest.mark.parametrize("stub", [None, ...])
+def test_a_model_that_is_not_there_gets_a_friendly_line(capsys, stub):
+    assert verdict(capsys, check_own_model, stub).startswith("✎ Not solved yet")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pixelhelpers.exercises import check_posterior, check_rows_above
+from pixelhelpers.exercises import check_posterior, check_rows_above, check_temperature_of_doubt
 
 
 def verdict(capsys, check, answer) -> str:
@@ -158,3 +158,97 @@ def test_posterior_accepts_what_is_right(capsys, answer):
 )
 def test_posterior_names_the_mistake(capsys, answer, words):
     assert words in verdict(capsys, check_posterior, answer)
+
+
+def cost(ll, labels, T):
+    return F.cross_entropy(ll / T, labels)
+
+
+GRID = [10 ** (power / 100) for power in range(-200, 350)]
+
+
+def by_grid(ll, labels, measure=cost):
+    return min(GRID, key=lambda T: measure(ll, labels, T))
+
+
+def by_descent(ll, labels):
+    logarithm = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([logarithm], max_iter=200, line_search_fn="strong_wolfe")
+    less = ll - ll.amax(1, keepdim=True)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = cost(less, labels, logarithm.exp())
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return logarithm.exp()
+
+
+def by_halving(ll, labels):
+    """Where the slope is 0: the expected log-likelihood is that of the true classes."""
+    low, high = 1e-3, 1e4
+    for _ in range(100):
+        T = (low * high) ** 0.5
+        gap = ((ll / T).softmax(1) * ll).sum(1) - ll[range(len(ll)), labels]
+        low, high = (T, high) if gap.mean() > 0 else (low, T)
+    return T
+
+
+@pytest.mark.parametrize(
+    "answer", [by_grid, by_descent, by_halving, lambda ll, labels: torch.tensor(by_grid(ll.double(), labels))]
+)
+def test_temperature_of_doubt_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_temperature_of_doubt, answer).startswith("✓")
+
+
+def right_ones(ll, labels):
+    keep = ll.argmax(1) == labels
+    return by_grid(ll[~keep], labels[~keep])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda ll, labels: 1.0, "1 for any data"),
+        (lambda ll, labels: 784, "784 for any data"),
+        (lambda ll, labels: 30, "30 for any data"),
+        (lambda ll, labels: by_grid(ll, labels, lambda *given: -cost(*given)), "for any data"),
+        (lambda ll, labels: 1 / by_grid(ll, labels), "That is 1 / T"),
+        (lambda ll, labels: math.log(by_grid(ll, labels)), "T is a positive number"),
+        (lambda ll, labels: -by_grid(ll, labels), "T is a positive number"),
+        (lambda ll, labels: math.nan, "T is a positive number"),
+        (
+            lambda ll, labels: by_grid(ll, labels, lambda ll, y, T: -(ll / T).softmax(1)[range(len(y)), y].mean()),
+            "mean *probability* large",
+        ),
+        (
+            lambda ll, labels: by_grid(
+                ll,
+                labels,
+                lambda ll, y, T: abs((ll / T).softmax(1).amax(1).mean() - (ll.argmax(1) == y).float().mean()),
+            ),
+            "it never asks how unlikely the true class was",
+        ),
+        (
+            lambda ll, labels: by_grid(
+                ll, labels, lambda ll, y, T: ((ll / T).softmax(1) - F.one_hot(y, 10)).square().sum(1).mean()
+            ),
+            "There is a larger T",
+        ),
+        (lambda ll, labels: by_grid(ll[:10], labels[:10]), "There is a smaller T"),
+        (right_ones, "There is a smaller T"),
+        (lambda ll, labels: by_grid(ll, labels.roll(1)), "There is a smaller T"),
+        (lambda ll, labels: by_grid(ll, labels) / 2, "There is a larger T"),
+        (lambda ll, labels: 2 * by_grid(ll, labels), "There is a smaller T"),
+        (lambda ll, labels: by_grid(ll, labels) ** 0.5, "There is a larger T"),
+        (lambda ll, labels: min(range(1, 21), key=lambda T: cost(ll, labels, T)), "There is a larger T"),
+        (lambda ll, labels: ll.std(), "There is a smaller T"),
+        (lambda ll, labels: torch.full((len(ll),), by_grid(ll, labels)), "one number for all images"),
+        (lambda ll, labels: (by_grid(ll, labels), 0.0), "one number for all images"),
+    ],
+)
+def test_temperature_of_doubt_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_temperature_of_doubt, answer)
+    assert said.startswith("✗") and words in said

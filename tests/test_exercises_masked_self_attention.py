@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pixelhelpers.exercises import check_allowed_places, check_attention_step, check_stored_bytes
+from pixelhelpers.exercises import check_allowed_places, check_attention_step, check_sparse_mask, check_stored_bytes
 
 
 def verdict(capsys, check, answer) -> str:
@@ -249,4 +249,64 @@ def test_stored_bytes_accepts_what_is_right(capsys, answer):
 )
 def test_stored_bytes_names_the_mistake(capsys, answer, words):
     said = verdict(capsys, check_stored_bytes, answer)
+    assert said.startswith("✗") and words in said
+
+
+# Sixty places
+
+
+def sparse(keep):
+    def answer(side):
+        place = torch.arange(side * side)
+        query, key = place[:, None], place[None]
+        return (key <= query) & keep(query, key, query - key, side)
+
+    return answer
+
+
+strided = sparse(lambda q, k, back, side: (back < side) | (back % side == 0))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        strided,
+        sparse(lambda q, k, back, side: (back < 25) | (back % 25 == 0)),
+        sparse(lambda q, k, back, side: (back <= 29) | (back % 30 == 0)),
+        sparse(lambda q, k, back, side: (q // side == k // side) | (k % side == side - 1)),
+        lambda side: torch.tensor(
+            [[j <= i and (i - j < side or (i - j) % side == 0) for j in range(side**2)] for i in range(side**2)]
+        ),
+    ],
+)
+def test_sparse_mask_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_sparse_mask, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (sparse(lambda q, k, back, side: (q // side == k // side) | (back % side == 0)), "a hole like that"),
+        (sparse(lambda q, k, back, side: back >= 0), "Pixel 60 may see 61 places"),
+        (sparse(lambda q, k, back, side: back < 60), "are not connected"),
+        (sparse(lambda q, k, back, side: back < side), "are not connected"),
+        (sparse(lambda q, k, back, side: back % side == 0), "are not connected"),
+        (sparse(lambda q, k, back, side: (back < side // 2) | (back % side == 0)), "are not connected"),
+        (sparse(lambda q, k, back, side: (k < 30) | (back < 30)), "are not connected"),
+        (sparse(lambda q, k, back, side: q // side - k // side < 2), "are not connected"),
+        (sparse(lambda q, k, back, side: (q // side == k // side) | (k % side == 0)), "are not connected"),
+        (sparse(lambda q, k, back, side: back & (back - 1) == 0), "are not connected"),
+        (sparse(lambda q, k, back, side: back == 0), "are not connected"),
+        (lambda side: strided(side) & ~torch.eye(side**2).bool(), "no place at all"),
+        (lambda side: torch.zeros(side**2, side**2).bool(), "no place at all"),
+        (lambda side: strided(side) | strided(side).T, "Pixel 0 may see place 1, which is later"),
+        (lambda side: strided(side).T, "have changed places"),
+        (lambda side: strided(side).float(), "return bool"),
+        (lambda side: strided(side).view(side, side, -1), "a row for each query"),
+        (lambda side: F.pad(strided(side), (1, 0), value=True), "a row for each query"),
+        (lambda side: strided(8), "a row for each query"),
+    ],
+)
+def test_sparse_mask_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_sparse_mask, answer)
     assert said.startswith("✗") and words in said

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pixelhelpers.exercises import check_level_of, check_logistic_log_prob
+from pixelhelpers.exercises import check_level_of, check_logistic_log_prob, check_own_bump
 
 
 def verdict(capsys, check, answer) -> str:
@@ -234,3 +234,96 @@ def own_bin(left, right):
 )
 def test_logistic_log_prob_looks_at_the_outer_levels(capsys, answer, words):
     assert words in verdict(capsys, check_logistic_log_prob, answer)
+
+
+# Another bump
+
+
+def cauchy(level, mean, log_scale, levels=256, last=None, reach=1, tails=True):
+    last = levels - 1 if last is None else last
+    place = 2 * level.double() / last - 1 - mean
+    left, right = ((place + side * reach / last) / log_scale.double().exp() for side in (-1, 1))
+    below, above = 0.5 + left.atan() / math.pi, 0.5 + right.atan() / math.pi
+    if tails:
+        below, above = torch.where(level == 0, 0.0, below), torch.where(level == last, 1.0, above)
+    return (above - below).log()
+
+
+def normalised(bump):
+    """Any function of z, made to add up to 1 over the levels."""
+
+    def answer(level, mean, log_scale, levels=256):
+        places = 2 * torch.arange(levels) / (levels - 1) - 1
+        z = (places - mean[:, None]) / log_scale[:, None].exp()
+        return bump(z).log_softmax(1).gather(1, level[:, None])[:, 0]
+
+    return answer
+
+
+def gauss(level, mean, log_scale, levels=256):
+    place = 2 * level.double() / (levels - 1) - 1 - mean
+    left, right = ((place + side / (levels - 1)) / log_scale.double().exp() for side in (-1, 1))
+    below = torch.where(level == 0, 0.0, torch.special.ndtr(left))
+    return (torch.where(level == levels - 1, 1.0, torch.special.ndtr(right)) - below).log()
+
+
+def laplace_density(level, mean, log_scale, levels=256):
+    return -((2 * level / (levels - 1) - 1 - mean) / log_scale.exp()).abs() - log_scale - math.log(2)
+
+
+def with_parameters(mean=lambda mean: mean, log_scale=lambda log_scale: log_scale):
+    return lambda level, m, s, levels=256: cauchy(level, mean(m), log_scale(s), levels)
+
+
+def two_humps(level, mean, log_scale, levels=256):
+    both = (cauchy(level, mean + side, log_scale, levels) for side in (-0.3, 0.3))
+    return torch.logaddexp(*both) - math.log(2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        cauchy,
+        normalised(lambda z: -z.square() / 2),
+        normalised(lambda z: -z.abs()),
+        normalised(lambda z: -2 * torch.log1p(z.square() / 3)),
+    ],
+)
+def test_own_bump_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_own_bump, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (solution, "the logistic once more"),
+        (normalised(lambda z: F.logsigmoid(z) + F.logsigmoid(-z)), "the logistic once more"),
+        (gauss, "no level may be impossible"),
+        (normalised(lambda z: (1 - z.abs()).clamp(min=0).log()), "no level may be impossible"),
+        (lambda *given: gauss(*given).clamp(min=-50), "a gradient is not finite"),
+        (laplace_density, "Is this a density?"),
+        (lambda *given: laplace_density(*given) + math.log(2 / 255), "who owns the tails"),
+        (lambda *given: cauchy(*given, tails=False), "who owns the tails"),
+        (lambda *given: cauchy(*given, last=255), "8 levels, the probabilities of all levels add up to 0.0"),
+        (lambda *given: cauchy(*given, reach=2), "add up to 1.9"),
+        (lambda *given: cauchy(*given).exp(), "Return their logarithms"),
+        (lambda *given: -cauchy(*given), "Leave the sign to the loss"),
+        (lambda *given: cauchy(*given) / math.log(2), "Return nats"),
+        (lambda level, m, s, levels=256: -math.log(levels) * torch.ones(len(level)), "the mean moves nothing"),
+        (with_parameters(mean=torch.zeros_like), "the mean moves nothing"),
+        (with_parameters(log_scale=lambda s: 0 * s - 3), "The entropy grows by 0.00"),
+        (with_parameters(log_scale=lambda s: s / 2), "The entropy grows by 0.1"),
+        (with_parameters(log_scale=lambda s: -s - 5), "The entropy grows by -"),
+        (with_parameters(mean=lambda m: -m), "the likeliest level lies at -0.50"),
+        (with_parameters(mean=lambda m: m + 0.1), "the likeliest level lies at 0.10"),
+        (two_humps, "the likeliest level lies at"),
+        (normalised(lambda z: torch.cos(z) - z.abs() / 8), "Further away from the mean is likelier in places"),
+        (with_parameters(mean=torch.Tensor.detach), "no gradient comes back to `mean`"),
+        (with_parameters(log_scale=torch.Tensor.detach), "no gradient comes back to `log_scale`"),
+        (lambda *given: cauchy(*given).detach(), "no gradient comes back"),
+        (lambda *given: cauchy(*given).sum(), "one log-probability for each level"),
+    ],
+)
+def test_own_bump_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_own_bump, answer)
+    assert said.startswith("✗") and words in said

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pixelhelpers import MultiscalePixelCNN
-from pixelhelpers.exercises import check_price, check_ranks
+from pixelhelpers.exercises import check_own_order, check_price, check_ranks
 
 
 def verdict(capsys, check, answer) -> str:
@@ -250,3 +250,87 @@ def test_price_does_not_take_the_infinite_for_a_price(capsys):
         return price(joint) if (joint > 0).all() else torch.tensor(float("inf"))
 
     assert "became infinite" in verdict(capsys, check_price, careless)
+
+
+# Another order
+
+
+def greedy(height, width, start=None):
+    """In each turn all that may be drawn, in raster order."""
+    turn, order = 0, torch.full((height, width), -1)
+    order[start or (height // 2, width // 2)] = 0
+    while (order < 0).any():
+        turn += 1
+        for row, column in (order < 0).nonzero().tolist():
+            around = order[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            if ((around >= 0) & (around < turn)).any() and not (around == turn).any():
+                order[row, column] = turn
+    return order
+
+
+def numbered(order):
+    return order.unique(return_inverse=True)[1].view(order.shape)
+
+
+def rings(height, width, phase=lambda row, column: 2 * (row % 2) + column % 2):
+    """Rings around the middle, each in up to four turns."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    ring = torch.maximum((rows - height // 2).abs(), (columns - width // 2).abs())
+    return numbered(torch.where(ring > 0, 4 * ring + phase(rows, columns), 0))
+
+
+def raster(height, width):
+    return torch.arange(height * width).view(height, width)
+
+
+def front(height, width, slope=2):
+    return numbered(slope * torch.arange(height)[:, None] + torch.arange(width))
+
+
+def with_another_first(height, width):
+    order = greedy(height, width)
+    order[0, 0] = 0
+    return order
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        greedy,
+        lambda height, width: greedy(height, width, (height // 2 - 1, width // 2)),
+        lambda height, width: greedy(width, height).T.flip(0),
+        rings,
+    ],
+)
+def test_own_order_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_own_order, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (raster, "in 784 turns"),
+        (front, "in 82 turns"),
+        (lambda *sides: front(*sides, 3), "in 109 turns"),
+        (lambda *sides: greedy(*sides, (0, 0)), "turns. The multiscale model takes 55"),
+        (lambda *sides: front(*sides, 1), "(0, 1) is drawn together with one right beside it"),
+        (lambda *sides: rings(*sides, lambda row, column: 0), "drawn together with one right beside it"),
+        (lambda *sides: greedy(*sides).clamp(max=20), "drawn together with one right beside it"),
+        (lambda h, w: 2 * (torch.arange(h)[:, None] % 2) + torch.arange(w) % 2, "196 pixels are drawn in turn 0"),
+        (lambda h, w: torch.arange(h)[:, None].expand(h, w), "28 pixels are drawn in turn 0"),
+        (lambda h, w: torch.zeros(h, w).long(), "784 pixels are drawn in turn 0"),
+        (with_another_first, "2 pixels are drawn in turn 0"),
+        (lambda height, width: of_the_package(28, 28, 2)[:height, :width], "none of the eight around it is there yet"),
+        (lambda *sides: greedy(*sides).max() - greedy(*sides), "none of the eight around it is there yet"),
+        (lambda *sides: greedy(*sides) + 1, "the first turn is 1"),
+        (lambda *sides: greedy(*sides) - 1, "the first turn is -1"),
+        (lambda *sides: 2 * greedy(*sides), "leave none out"),
+        (lambda *sides: greedy(*sides).float(), "int64 is asked for"),
+        (lambda *sides: greedy(*sides).int(), "int64 is asked for"),
+        (lambda *sides: greedy(*sides).tolist(), "a turn for each pixel"),
+        (lambda *sides: greedy(28, 28), "a turn for each pixel, (20, 26)"),
+    ],
+)
+def test_own_order_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_own_order, answer)
+    assert said.startswith("✗") and words in said

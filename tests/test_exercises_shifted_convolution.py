@@ -1,10 +1,12 @@
 """Typical answers to the exercises of notebook 09: each wrong one is named for what it is."""
 
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from pixelhelpers.exercises import check_starting_bound, check_without_mask
+from pixelhelpers.exercises import check_seen_offsets, check_starting_bound, check_without_mask
 from pixelhelpers.layers import raster_mask
 
 
@@ -182,4 +184,88 @@ def test_starting_bound_accepts_what_is_right(capsys, answer):
 )
 def test_starting_bound_names_the_mistake(capsys, answer, words):
     said = verdict(capsys, check_starting_bound, answer)
+    assert said.startswith("✗") and words in said
+
+
+def by_gradient(layer, side=21, chosen=lambda gradient: gradient != 0):
+    x = torch.zeros(1, 1, side, side, requires_grad=True)
+    layer(x)[0, 0, side // 2, side // 2].backward()
+    return {(row - side // 2, column - side // 2) for row, column in chosen(x.grad[0, 0]).nonzero().tolist()}
+
+
+def by_impulse(layer, side=21, sign=-1, bias=True):
+    x = torch.zeros(1, 1, side, side)
+    nothing = layer(x) if bias else 0
+    x[0, 0, side // 2, side // 2] = 1
+    moved = ((layer(x) - nothing)[0, 0] != 0).nonzero() - side // 2
+    return (sign * moved).tolist()
+
+
+def one_by_one(layer, side=17):
+    x = torch.eye(side * side).view(-1, 1, side, side)
+    moved = (layer(x) - layer(torch.zeros(1, 1, side, side)))[:, 0, side // 2, side // 2].nonzero()[:, 0]
+    return [(int(k) // side - side // 2, int(k) % side - side // 2) for k in moved]
+
+
+def of_each(change):
+    return lambda layer: {change(*place) for place in by_gradient(layer)}
+
+
+def only(keep):
+    return lambda layer: {place for place in by_gradient(layer) if keep(*place)}
+
+
+def bounding_box(layer):
+    places = by_gradient(layer)
+    if not places:
+        return places
+    rows, columns = (range(min(side), max(side) + 1) for side in zip(*places, strict=True))
+    return set(itertools.product(rows, columns))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        by_gradient,
+        by_impulse,
+        one_by_one,
+        lambda layer: torch.tensor(one_by_one(layer)),
+        lambda layer: iter(one_by_one(layer)),
+    ],
+)
+def test_seen_offsets_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_seen_offsets, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda layer: by_impulse(layer, sign=1), "where an input *acts*"),
+        (lambda layer: by_impulse(layer, bias=False), "bias answers everywhere"),
+        (of_each(lambda down, right: (right, down)), "down and right have changed places"),
+        (of_each(lambda down, right: (down, -right)), "left and right have changed places"),
+        (of_each(lambda down, right: (abs(down), abs(right))), "signs are lost"),
+        (of_each(lambda down, right: (down + 10, right + 10)), "not from the image's corner"),
+        (of_each(lambda down, right: (down + 1, right)), "off by one row"),
+        (of_each(lambda down, right: (down + 1, right + 1)), "off by one"),
+        (of_each(lambda down, right: (down, 0)), "Change one pixel of the image"),
+        (lambda layer: by_gradient(layer, chosen=lambda gradient: gradient > 0), "only positive weights"),
+        (lambda layer: by_gradient(layer, chosen=lambda gradient: gradient < 0), "only negative weights"),
+        (lambda layer: by_gradient(layer, chosen=lambda gradient: gradient > 0.3), "places are missing"),
+        (lambda layer: by_gradient(layer) | {(0, 0)}, "need not see its own place"),
+        (lambda layer: by_gradient(layer) - {(0, 0)}, "may be among those that it sees"),
+        (only(lambda down, right: (down, right) <= (0, 0)), "need not be causal"),
+        (only(lambda down, right: down < 0), "only the rows above"),
+        (only(lambda down, right: max(abs(down), abs(right)) < 2), "only the nearest places"),
+        (lambda layer: by_gradient(layer, 5), "2 of 3 places are missing"),
+        (bounding_box, "bounding box"),
+        (lambda layer: itertools.product((-1, 0, 1), repeat=2), "the same as for any other layer"),
+        (lambda layer: set(), "the same as for any other layer"),
+        (lambda layer: len(by_gradient(layer)), "return pairs"),
+        (lambda layer: torch.ones(3, 3), "return pairs"),
+        (lambda layer: layer / 2, "raised TypeError"),
+    ],
+)
+def test_seen_offsets_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_seen_offsets, answer)
     assert said.startswith("✗") and words in said

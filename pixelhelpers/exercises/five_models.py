@@ -258,7 +258,8 @@ def check_own_model(answer: nn.Module) -> str:
         )
     if not bits < ENOUGH:
         raise Mistake(
-            f"It is honest, and takes {bits:.3f} bits per dimension; below {ENOUGH:.2f} is asked for. {_missing(model, digits, bits)}"
+            f"It is honest, and takes {bits:.3f} bits per dimension; below {ENOUGH:.2f} is asked for. "
+            + _missing(model, digits, bits)
         )
     moved = evaluate(model, F.pad(digits.test, (1, -1)), digits.test_labels)
     if not moved < ENOUGH + 0.1:

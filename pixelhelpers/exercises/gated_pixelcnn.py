@@ -240,24 +240,23 @@ def check_temperature_of_doubt(answer: Callable[[Tensor, Tensor], float]) -> str
         raise Mistake(
             f"You say {given[0]:g} for any data: the number has to be found from the images that you are given."
         )
-    for words, mistaken in (
-        ("That is 1 / T: the log-likelihoods are divided by what you return.", lambda found, case: 1 / found),
-        (
-            "You make the true classes' mean *probability* large, which forgives a sure mistake: it is the mean "
-            "*log*-probability that counts.",
-            lambda found, case: max(_DOUBTS, key=lambda doubt: _mean_probability(*case, doubt)),
-        ),
-        (
-            "You fit the mean probability of the likeliest class to how often it is right. That is fair, but it is "
-            "another question: it never asks how unlikely the true class was where you were wrong.",
-            lambda found, case: min(_DOUBTS, key=lambda doubt: _confidence_gap(*case, doubt)),
-        ),
+    answered = list(zip(cases, given, best, strict=True))
+    if all(math.isclose(own, 1 / found, rel_tol=0.05) for _, own, found in answered):
+        raise Mistake("That is 1 / T: the log-likelihoods are divided by what you return.")
+    likeliest = [max(_mean_probability(*case, t) for t in _DOUBTS) for case in cases]
+    if all(
+        _mean_probability(*case, own) > most - 1e-3 for (case, own, _), most in zip(answered, likeliest, strict=True)
     ):
-        if all(
-            math.isclose(own, mistaken(found, case), rel_tol=0.02)
-            for own, found, case in zip(given, best, cases, strict=True)
-        ):
-            raise Mistake(words)
+        raise Mistake(
+            "You make the true classes' mean *probability* large, which forgives a sure mistake: it is the mean "
+            "*log*-probability that counts."
+        )
+    as_often = [min(_DOUBTS, key=lambda t, case=case: _confidence_gap(*case, t)) for case in cases]
+    if all(math.isclose(own, fitted, rel_tol=0.02) for own, fitted in zip(given, as_often, strict=True)):
+        raise Mistake(
+            "You fit the mean probability of the likeliest class to how often it is right. That is fair, but it is "
+            "another question: it never asks how unlikely the true class was where you were wrong."
+        )
     k = next(k for k, case in enumerate(cases) if _loss(*case, given[k]) > 1.0002 * _loss(*case, best[k]) + 1e-4)
     closer = "larger" if given[k] < best[k] else "smaller"
     raise Mistake(
