@@ -232,3 +232,13 @@ def test_lab_opens_the_copy_on_localhost_with_its_token_our_extension_and_withou
 def test_make_lab_starts_it():
     told = subprocess.run(["make", "-n", "lab", "ARGS=--port 9000"], cwd=ROOT, capture_output=True, text=True).stdout
     assert "tools/lab.py --port 9000" in told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Binder runs Linux")
+@pytest.mark.parametrize("before", ["", "/elsewhere"])
+def test_binder_starts_it_with_what_we_set_as_well(monkeypatch, before):
+    for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"):
+        monkeypatch.setenv(name, before)
+    said = subprocess.run([ROOT / "start", "env"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"):
+        assert f"{name}={lab.environment()[name]}" in said.splitlines()
