@@ -52,7 +52,7 @@ def check_times_as_probable(answer: Callable[[float, float, int], float]) -> str
         "You divide the costs. A bit is a factor of 2: subtract the costs, and take the power.": lambda b, o, n: o / b,
         "A bit is a factor of 2; you take powers of e.": lambda b, o, n: math.exp((o - b) * n),
         "A bit is a factor of 2; you take powers of 10.": lambda b, o, n: 10.0 ** ((o - b) * n),
-        "A probability is never a negative number of times another: take the power of the difference with its sign.": (
+        "A probability is never a negative number of times another: the sign belongs in the exponent.": (
             lambda b, o, n: -(2 ** ((o - b) * n))
         ),
         "You lose the sign of the difference: the other picture may be the more probable one.": lambda b, o, n: (
@@ -114,8 +114,8 @@ def check_times_asked(answer: Callable[[int, int, int], int]) -> str:
             raise Mistake(words)
     case, said = next((c, a) for c, a in zip(cases, results, strict=True) if a != c[1] * (c[1] - c[2]))
     raise Mistake(
-        f"pictures = {case[0]}, side = {case[1]}, rows = {case[2]}: you say {said}. Which pixels are missing, and how often "
-        "is each asked for?"
+        f"pictures = {case[0]}, side = {case[1]}, rows = {case[2]}: you say {said}. Which pixels are missing, and "
+        "how often is each asked for?"
     )
 
 
