@@ -68,8 +68,8 @@ def check_times_as_probable(answer: Callable[[float, float, int], float]) -> str
     pairs = zip(cases, results, right, strict=True)
     bits, other, pixels = next(case for case, a, b in pairs if not math.isclose(a, b, rel_tol=1e-3))
     raise Mistake(
-        f"{pixels} pixels at {bits} bits cost {bits * pixels:g} bits, at {other} bits {other * pixels:g}: what factor is "
-        "the difference?"
+        f"{pixels} pixels at {bits} bits cost {bits * pixels:g} bits, at {other} bits {other * pixels:g}: what is "
+        "the factor between them?"
     )
 
 
