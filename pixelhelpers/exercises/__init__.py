@@ -24,6 +24,7 @@ from .residual_blocks import check_blocks_needed, check_far_sight, check_network
 from .sampling import check_completion, check_fill, check_paint, check_temperature, check_top_p
 from .shifted_convolution import check_seen_offsets, check_starting_bound, check_without_mask
 from .short_sighted import check_holes, check_missed, check_no_hole
+from .start_here import check_dearer_than_noise, check_times_as_probable, check_times_asked
 from .training import check_baseline, check_bits_per_dim, check_to_levels, check_train
 from .verdict import Mistake, Unsolved, ask, exercise
 
@@ -40,6 +41,7 @@ __all__ = [
     "check_cache",
     "check_centre_tap",
     "check_completion",
+    "check_dearer_than_noise",
     "check_diagnosis",
     "check_difference",
     "check_down_and_up",
@@ -75,6 +77,8 @@ __all__ = [
     "check_stored_bytes",
     "check_temperature",
     "check_temperature_of_doubt",
+    "check_times_as_probable",
+    "check_times_asked",
     "check_to_levels",
     "check_top_p",
     "check_train",

@@ -223,8 +223,6 @@ def test_all_notebooks_install_the_same_version_on_colab():
 
 
 def test_has_exercises_with_a_check_and_a_folded_solution(notebook):
-    if notebook.path.name.startswith("00"):
-        pytest.skip("the first notebook has no exercises")
     assert len(re.findall(r"^#+ .*Exercise", notebook.prose, re.MULTILINE)) >= 2
     assert notebook.prose.count("<details>") == notebook.prose.count("</details>") >= 2
     assert sum("ph.exercises.check_" in cell.source for cell in notebook.code) >= 2
