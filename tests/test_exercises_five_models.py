@@ -233,9 +233,9 @@ class Remembering(nn.Module):
             return usual.log()
         pixels, fits, changed = x.flatten(1).long(), torch.ones(len(x), len(self.known)).bool(), []
         for k, own in enumerate(usual.flatten(2).unbind(2)):
-            votes = fits.to(own) @ F.one_hot(self.known[:, k], 256).to(own)
+            remembered = F.one_hot(self.known[fits.int().argmax(1), k], 256)  # of the first that fits so far
             share = 0.9 * fits.any(1, keepdim=True)
-            changed.append(share * votes / fits.sum(1, keepdim=True).clamp(min=1) + (1 - share) * own)
+            changed.append(share * remembered + (1 - share) * own)
             fits &= self.known[:, k] == pixels[:, k, None]
         return torch.stack(changed, 2).unflatten(2, (28, 28)).log()
 
@@ -296,7 +296,7 @@ def test_own_model_names_what_is_missing(capsys, table, model, words):
 
 def test_images_that_were_learned_by_heart_are_noticed(capsys, digits, table):
     knows = Remembering(digits.test, table)
-    assert ph.evaluate(knows, digits.test[:50]) < 0.1 < 1 < ph.evaluate(table, digits.test[:50])
+    assert ph.evaluate(knows, digits.test[:50]) < 0.5 < 1 < ph.evaluate(table, digits.test[:50])
     assert "by heart, not digits" in verdict(capsys, check_own_model, knows)
 
 
