@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .grids import image_grid, visible
+from .probes import Reliability
 from .sampling import model_and_shape, sample
 
 # Each is told from white by a contrast of 3 (WCAG), and these four and black from each other by 1.5: on a
@@ -339,6 +340,27 @@ def attention(
     axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set_visible(False)
     _mark(axis, at, colour=BLUE)
+    return axis.figure
+
+
+def reliability(found: Reliability, title: str = "", axis=None) -> Figure:
+    """Draws how often a classifier is right, over how sure it says that it is; an honest one lies on the line.
+
+    Arguments:
+        found: what `probes.reliability` counted; its 95 % intervals become bars.
+        title: a text above it.
+        axis: where to draw; default: a new figure.
+
+    Example:
+        >>> from pixelhelpers.probes import reliability as counted
+        >>> found = counted(torch.tensor([[0.9, 0.1], [0.4, 0.6]]), torch.tensor([0, 0]), edges=(0.5, 0.75))
+        >>> figure = reliability(found, "Bayes' rule")
+    """
+    axis = axis or subplots(size=(4.4, 3.6))[1]
+    bars = torch.stack([found.right - found.low, found.high - found.right]).clamp(min=0)
+    axis.errorbar(found.said.numpy(), found.right.numpy(), bars.numpy(), fmt="o", capsize=3)
+    axis.plot((0, 1), (0, 1), color=GREY, lw=1)
+    axis.set(title=title, xlabel="said", ylabel="right", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     return axis.figure
 
 

@@ -142,3 +142,14 @@ def test_codes_are_shown_by_their_colours_or_not_at_all(tmp_path):
         ph.image_grid(codes, levels=512, palette=palette[:256])
     with pytest.raises(ValueError, match="codes have no brightness"):
         plots.paint_live(ph.PixelCNN(levels=512, hidden=8, blocks=1, image_size=4), 1, "codes")
+
+
+def test_a_reliability_diagram_has_a_point_for_each_bin_over_what_was_said():
+    said = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
+    found = ph.probes.reliability(said, torch.tensor([0, 1, 1]), edges=(0.5, 0.75))
+    figure = plots.reliability(found, "three images")
+    (axis,) = figure.axes
+    assert axis.get_title() == "three images"
+    points = np.stack(axis.lines[0].get_data())
+    np.testing.assert_allclose(points, np.stack([found.said, found.right]))
+    assert points.shape == (2, 2) and plots.png(figure)

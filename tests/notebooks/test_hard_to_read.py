@@ -59,22 +59,20 @@ FAULTS = {
 # The shares that were there when this was written, in per cent. They may only go down: lower a number when you can, and
 # drop the line of a page that has reached the aim.
 RECORDED = {
-    "00_start_here": 5.6,
-    "02_residual_blocks": 6.2,
+    "00_start_here": 5.2,
+    "02_residual_blocks": 5.3,
     "03_training": 4.2,
-    "04_sampling": 5.0,
-    "05_fast_sampling": 5.9,
-    "06_short_sighted": 9.4,
+    "04_sampling": 4.8,
+    "05_fast_sampling": 5.1,
     "07_overfitting": 7.9,
-    "08_gated_pixelcnn": 9.9,
-    "09_shifted_convolution": 6.3,
-    "10_mixture_of_logistics": 6.4,
-    "11_pixelcnn_plus_plus": 8.3,
-    "12_parallel_generation": 7.6,
-    "13_masked_self_attention": 9.7,
-    "14_five_models": 11.4,
+    "09_shifted_convolution": 6.1,
+    "10_mixture_of_logistics": 5.8,
+    "11_pixelcnn_plus_plus": 7.7,
+    "12_parallel_generation": 7.2,
+    "13_masked_self_attention": 9.3,
+    "14_five_models": 10.0,
     "around_pixelcnn": 4.4,
-    "claims": 4.9,
+    "claims": 4.4,
 }
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks").glob("*.md"), ROOT / "README.md"])
 
