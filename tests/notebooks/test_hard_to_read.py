@@ -59,7 +59,6 @@ FAULTS = {
 # The shares that were there when this was written, in per cent. They may only go down: lower a number when you can, and
 # drop the line of a page that has reached the aim.
 RECORDED = {
-    "00_start_here": 5.6,
     "02_residual_blocks": 6.2,
     "03_training": 4.2,
     "04_sampling": 5.0,
