@@ -59,7 +59,6 @@ FAULTS = {
 # The shares that were there when this was written, in per cent. They may only go down: lower a number when you can, and
 # drop the line of a page that has reached the aim.
 RECORDED = {
-    "00_start_here": 5.2,
     "02_residual_blocks": 5.3,
     "03_training": 4.2,
     "04_sampling": 4.8,
@@ -72,7 +71,7 @@ RECORDED = {
     "13_masked_self_attention": 9.3,
     "14_five_models": 10.0,
     "around_pixelcnn": 4.4,
-    "claims": 4.4,
+    "claims": 4.3,
 }
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks").glob("*.md"), ROOT / "README.md"])
 
