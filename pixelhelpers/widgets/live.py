@@ -1,5 +1,5 @@
 """Pictures that answer: the `Desk` that hears and answers, `Latest`, one job at a time in a thread, the `Models` to
-choose from, and `live`, which shows a desk.
+choose from, `live`, which shows a desk, and `Names` for controls.
 """
 
 import threading
@@ -16,6 +16,7 @@ from ..models import list_pretrained, load_pretrained
 from ..models.base import AutoregressiveModel
 from ..sampling import model_and_shape
 
+NOT_LIVE = "<p>To make it live: <code>pip install anywidget</code>.</p>"
 SCRIPT = Path(__file__).with_name("studio.js")
 
 
@@ -174,7 +175,7 @@ def live(desk: Desk) -> ipywidgets.DOMWidget:
         import anywidget
         import traitlets
     except ModuleNotFoundError:
-        return ipywidgets.HTML(desk.stand_in + "<p>To make it live: <code>pip install anywidget</code>.</p>")
+        return ipywidgets.HTML(desk.stand_in and desk.stand_in + NOT_LIVE)
 
     class Live(anywidget.AnyWidget):
         """The picture in the notebook; studio.js draws it."""
@@ -191,3 +192,12 @@ def live(desk: Desk) -> ipywidgets.DOMWidget:
     picture.desk, desk.tell = desk, picture.send
     picture.on_msg(lambda _, message, buffers: desk.hear(message, buffers))
     return picture
+
+
+class Names(Desk):
+    """Nothing to see: gives the controls of the box that it stands in their names, for those who hear a page."""
+
+    kind = "names"
+
+    def __init__(self):
+        super().__init__({}, "")

@@ -473,4 +473,33 @@ function studio({ model, el }) {
   return () => talk.end();
 }
 
-export default { render: (context) => ({ studio })[context.model.get("kind")](context) };
+// -- names for the controls of ipywidgets ------------------------------------------------------------
+
+// A screen reader finds no name at a slider of ipywidgets, and does not hear which button of a row is pressed.
+function names({ el }) {
+  const give = (box) => box.querySelectorAll(".widget-label").forEach((label) => {
+    const group = label.parentElement, name = label.textContent;
+    if (!name) return;
+    group.querySelectorAll("[role=slider], .widget-readout").forEach((part) => part.setAttribute("aria-label", name));
+    const buttons = group.querySelectorAll(".widget-toggle-button");
+    if (!buttons.length) return;
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", name);
+    buttons.forEach((button) => button.setAttribute("aria-pressed", String(button.classList.contains("mod-active"))));
+  });
+  let watch = null, frame = 0;
+  const begin = () => {
+    const box = el.closest(".widget-vbox");
+    if (!box) return void (frame = requestAnimationFrame(begin));
+    give(box);
+    watch = new MutationObserver(() => give(box));
+    watch.observe(box, { subtree: true, childList: true, attributeFilter: ["class"] });
+  };
+  begin();
+  return () => {
+    cancelAnimationFrame(frame);
+    watch?.disconnect();
+  };
+}
+
+export default { render: (context) => ({ studio, names })[context.model.get("kind")](context) };

@@ -112,7 +112,7 @@ def complaints(page) -> list[str]:
     return [line for line in page.complaints if not any(word in line for word in NOT_OURS)]
 
 
-def open_cells(page, lab, *sources: str) -> None:
+def open_cells(page, lab, *sources: str, wait: str = BOARD) -> None:
     """Opens a notebook of these cells and runs them."""
     address, folder = lab
     cells = [
@@ -132,8 +132,8 @@ def open_cells(page, lab, *sources: str) -> None:
     page.evaluate(RUN_ALL)
     page.wait_for_function("window.finished !== undefined", timeout=300_000)
     assert page.evaluate("window.finished"), "a cell failed"
-    page.locator(BOARD).first.wait_for()
-    page.locator(BOARD).first.scroll_into_view_if_needed()
+    page.locator(wait).first.wait_for()
+    page.locator(wait).first.scroll_into_view_if_needed()
 
 
 def box(page, at: tuple[int, int], board: str = BOARD) -> tuple[float, float]:
@@ -309,4 +309,33 @@ def test_it_fits_800_pixels_and_can_be_read_in_any_theme(page, lab, tmp_path, th
     assert abs(light[0] - light[1]) > 0.6 and (light[1] < 0.5) == ("Dark" in theme)
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.screenshot(path=tmp_path / "wide.png")
+    assert not complaints(page)
+
+
+@pytest.mark.parametrize("name", ["mask_explorer", "reach_explorer"])
+def test_every_control_of_an_explorer_has_a_name_and_it_fits_800_pixels(page, lab, tmp_path, name):
+    page.set_viewport_size({"width": 800, "height": 1000})
+    open_cells(page, lab, f"import pixelhelpers as ph\n\nph.widgets.{name}()", wait=".widget-html img")
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / "explorer.png")
+    nameless = """() => Array.from(document.querySelectorAll('.jp-OutputArea :is(.noUi-handle, .widget-toggle-button)'))
+        .filter(part => !(part.getAttribute('aria-label') || part.closest('[role=group]')?.getAttribute('aria-label')))
+        .length"""
+    assert page.locator(".noUi-handle").count() > 1 and not page.evaluate(nameless)
+    out = page.locator(".jp-OutputArea-output").last
+    assert out.evaluate("box => box.scrollWidth <= box.clientWidth")
+    picture = page.locator(".jp-OutputArea .widget-html img")
+    before = picture.get_attribute("alt")
+    page.locator(".noUi-handle").last.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('.jp-OutputArea .widget-html img').alt !== {json.dumps(before)}")
+    assert not page.evaluate(nameless)
+    if name == "mask_explorer":
+        group = page.get_by_role("group", name="first layer")
+        assert group.get_by_role("button", pressed=True).inner_text() == "A"
+        group.get_by_role("button", name="B").press("Enter")
+        page.wait_for_function(
+            "document.querySelector('.jp-OutputArea .widget-html img').alt.includes('first layer B')"
+        )
+        assert group.get_by_role("button", pressed=True).inner_text() == "B"
     assert not complaints(page)
