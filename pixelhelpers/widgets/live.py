@@ -1,5 +1,5 @@
-"""Pictures that answer: the `Desk` that hears and answers, `Latest`, one job at a time in a thread, the `Models` to
-choose from, `live`, which shows a desk, and `Names` for controls.
+"""Pictures that answer: the `Desk` that hears and answers, `live`, which shows it, `Latest`, one job at a time in a
+thread, the `Models` to choose from, `as_bytes`, `picture_of`, and `Names` for controls.
 """
 
 import threading
@@ -8,12 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import ipywidgets
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import Images, load_images
 from ..errors import require
 from ..models import list_pretrained, load_pretrained
 from ..models.base import AutoregressiveModel
+from ..plots import images as grid
+from ..plots import png, tag
 from ..sampling import model_and_shape
 
 NOT_LIVE = "<p>To make it live: <code>pip install anywidget</code>.</p>"
@@ -192,6 +194,30 @@ def live(desk: Desk) -> ipywidgets.DOMWidget:
     picture.desk, desk.tell = desk, picture.send
     picture.on_msg(lambda _, message, buffers: desk.hear(message, buffers))
     return picture
+
+
+def as_bytes(values: Tensor) -> bytes:
+    """Gives the bytes of a tensor, for a message.
+
+    Example:
+        >>> as_bytes(torch.tensor([True, False]))
+        b'\\x01\\x00'
+    """
+    return values.contiguous().numpy().tobytes()
+
+
+def picture_of(pictures: Tensor, alt: str, levels: int, columns: int, titles: Sequence[str] | None = None) -> str:
+    """Gives images side by side as a piece of HTML, for a desk's picture that stands in.
+
+    Arguments:
+        pictures, levels, columns, titles: as for `plots.images`.
+        alt: what there is to see.
+
+    Example:
+        >>> picture_of(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "two black images", 256, 2)[:27]
+        '<img alt="two black images"'
+    """
+    return tag(png(grid(pictures, columns=columns, levels=levels, titles=titles, side=1.1)), alt)
 
 
 class Names(Desk):

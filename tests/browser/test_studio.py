@@ -339,3 +339,42 @@ def test_every_control_of_an_explorer_has_a_name_and_it_fits_800_pixels(page, la
         )
         assert group.get_by_role("button", pressed=True).inner_text() == "B"
     assert not complaints(page)
+
+
+def test_who_painted_it_is_played_against_the_clock(page, lab, tmp_path):
+    page.set_viewport_size({"width": 800, "height": 1000})
+    source = 'import pixelhelpers as ph\n\nph.widgets.who_painted_it(images=ph.load_images("digits"))'
+    open_cells(page, lab, source, wait=".px .note")
+    page.get_by_role("button", name="deal").click()
+    cards = page.locator(".px .cards button")
+    cards.first.wait_for()
+    assert cards.count() == 20
+    for k in range(10):
+        cards.nth(k).press(" ")
+    assert page.get_by_role("button", pressed=True).count() == 10
+    page.wait_for_timeout(1500)
+    assert int(page.get_by_label("seconds left").inner_text()) < 60
+    page.get_by_role("button", name="done").click()
+    right = page.locator(".px .cards .right").count()
+    assert right + page.locator(".px .cards .wrong").count() == 20
+    assert page.locator(".px tbody tr").inner_text().split("\t")[:3] == ["pixelcnn-digits", "1", f"{right} of 20"]
+    page.screenshot(path=tmp_path / "who.png")
+    assert not complaints(page)
+
+
+def test_a_pixel_is_guessed_by_keyboard_and_both_pay_bits(page, lab, tmp_path):
+    source = 'import pixelhelpers as ph\n\nph.widgets.guess_the_pixel(images=ph.load_images("digits"))'
+    open_cells(page, lab, source, wait=".px .note")
+    page.get_by_role("button", name="deal").press("Enter")
+    page.get_by_text("Pixel 1 of 10").wait_for()
+    page.get_by_label("level", exact=True).press("Home")
+    for k in range(10):
+        page.get_by_text(f"Pixel {k + 1} of 10").wait_for()
+        page.get_by_role("button", name="guess").press("Enter")
+        page.get_by_text("You pay").wait_for()
+        if k == 0:
+            page.screenshot(path=tmp_path / "guess.png")
+        page.get_by_role("button", name="next").press("Enter")
+    page.get_by_text("Bits per pixel: you").wait_for()
+    page.screenshot(path=tmp_path / "guessed.png")
+    assert not complaints(page)
