@@ -12,6 +12,7 @@ from torch import Tensor
 from ..layers import raster_mask
 from ..plots import attention, context, context_legend, kernel, png, subplots, tag
 from ..probes import reached_window
+from .live import Names, live
 
 
 class Explorer(ipywidgets.VBox):
@@ -28,7 +29,8 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, picture: Callable[..., Figure], alt: str, controls: dict[str, ipywidgets.ValueWidget]):
         self.picture, self.alt, self.controls = picture, alt, controls
         row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([row, ipywidgets.HTML(layout={"max_width": "100%"})], layout={"align_items": "flex-start"})
+        shown = ipywidgets.HTML(layout={"max_width": "100%"})
+        super().__init__([row, shown, live(Names())], layout={"align_items": "flex-start"})
         self.redraw()
         for control in controls.values():
             control.observe(self.redraw, names="value")

@@ -1,5 +1,5 @@
-"""Pictures that answer: the `Desk` that hears and answers, `Latest`, one job at a time in a thread, the `Models` to
-choose from, and `live`, which shows a desk.
+"""Pictures that answer: the `Desk` that hears and answers, `live`, which shows it, `Latest`, one job at a time in a
+thread, the `Models` to choose from, `as_bytes`, `picture_of`, and `Names` for controls.
 """
 
 import threading
@@ -8,14 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import ipywidgets
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import Images, load_images
 from ..errors import require
 from ..models import list_pretrained, load_pretrained
 from ..models.base import AutoregressiveModel
+from ..plots import images as grid
+from ..plots import png, tag
 from ..sampling import model_and_shape
 
+NOT_LIVE = "<p>To make it live: <code>pip install anywidget</code>.</p>"
 SCRIPT = Path(__file__).with_name("studio.js")
 
 
@@ -174,7 +177,7 @@ def live(desk: Desk) -> ipywidgets.DOMWidget:
         import anywidget
         import traitlets
     except ModuleNotFoundError:
-        return ipywidgets.HTML(desk.stand_in + "<p>To make it live: <code>pip install anywidget</code>.</p>")
+        return ipywidgets.HTML(desk.stand_in and desk.stand_in + NOT_LIVE)
 
     class Live(anywidget.AnyWidget):
         """The picture in the notebook; studio.js draws it."""
@@ -191,3 +194,36 @@ def live(desk: Desk) -> ipywidgets.DOMWidget:
     picture.desk, desk.tell = desk, picture.send
     picture.on_msg(lambda _, message, buffers: desk.hear(message, buffers))
     return picture
+
+
+def as_bytes(values: Tensor) -> bytes:
+    """Gives the bytes of a tensor, for a message.
+
+    Example:
+        >>> as_bytes(torch.tensor([True, False]))
+        b'\\x01\\x00'
+    """
+    return values.contiguous().numpy().tobytes()
+
+
+def picture_of(pictures: Tensor, alt: str, levels: int, columns: int, titles: Sequence[str] | None = None) -> str:
+    """Gives images side by side as a piece of HTML, for a desk's picture that stands in.
+
+    Arguments:
+        pictures, levels, columns, titles: as for `plots.images`.
+        alt: what there is to see.
+
+    Example:
+        >>> picture_of(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "two black images", 256, 2)[:27]
+        '<img alt="two black images"'
+    """
+    return tag(png(grid(pictures, columns=columns, levels=levels, titles=titles, side=1.1)), alt)
+
+
+class Names(Desk):
+    """Nothing to see: gives the controls of the box that it stands in their names, for those who hear a page."""
+
+    kind = "names"
+
+    def __init__(self):
+        super().__init__({}, "")

@@ -9,6 +9,7 @@ const CSS = `
 .px .painted figure { flex: 1 1 90px; max-width: 142px; } .px .painted canvas { width: 100%; }
 .px .row { display: flex; flex-wrap: wrap; gap: 8px 14px; align-items: flex-start; margin: 6px 0; }
 .px .row.controls { align-items: center; }
+.px output { min-width: 2em; }
 .px label:not([hidden]), .px fieldset { display: inline-flex; align-items: center; gap: 5px; }
 .px fieldset { border: 0; padding: 0; margin: 0; flex-wrap: wrap; }
 .px legend { float: left; padding: 0; }
@@ -27,8 +28,8 @@ const CSS = `
 .px .note:not(:empty) { border-left: 4px solid ${ORANGE}; padding-left: 8px; }
 .px .chart { background: transparent; image-rendering: auto; }
 .px table { border-collapse: collapse; } .px th, .px td { padding: 1px 10px 1px 0; text-align: left; }
-.px .cards { display: flex; flex-wrap: wrap; gap: 8px; }
-.px .cards button { padding: 3px; } .px .cards button.right { outline: 3px solid #009E73; } .px .cards button.wrong { outline: 3px dashed #D55E00; }
+.px .cards { display: grid; grid-template-columns: repeat(5, minmax(0, 96px)); gap: 8px; padding: 4px; }
+.px .cards button { padding: 3px; } .px .cards canvas { width: 100%; } .px .cards button.right { outline: 3px solid #009E73; } .px .cards button.wrong { outline: 3px dashed #D55E00; }
 .px .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
 
@@ -115,15 +116,15 @@ function moved(pixel, key, facts) {
 }
 
 // The probabilities of a pixel's levels as bars, and in orange the level that is there.
-function chart(canvas, pmf, there, channels) {
+function chart(canvas, pmf, there, channels, colours = channels === 3 ? ["#D55E00", "#009E73", "#0072B2"] : ["#3b8fc4"]) {
   const pen = canvas.getContext("2d"), { width, height } = canvas, levels = pmf.length / channels;
-  const most = Math.max(...pmf), colours = channels === 3 ? ["#D55E00", "#009E73", "#0072B2"] : ["#3b8fc4"];
+  const most = Math.max(...pmf);
   pen.clearRect(0, 0, width, height);
   for (let c = 0; c < channels; c++) {
     pen.globalAlpha = 0.35;
     pen.fillStyle = ORANGE;
-    pen.fillRect((there[c] * width) / levels - 2, 0, Math.max(4, width / levels), height);
-    pen.globalAlpha = channels === 3 ? 0.7 : 1;
+    if (there[c] != null) pen.fillRect((there[c] * width) / levels - 2, 0, Math.max(4, width / levels), height);
+    pen.globalAlpha = channels > 1 ? 0.7 : 1;
     pen.fillStyle = colours[c];
     for (let v = 0; v < levels; v++) {
       const tall = (pmf[c * levels + v] / most) * (height - 4);
@@ -465,7 +466,7 @@ function studio({ model, el }) {
     note, where, help,
     h("div", { class: "row controls" },
       h("label", {}, "model", which), labelled,
-      h("label", {}, "temperature", temperature, degrees), h("label", {}, "top-p", likely, share),
+      h("label", {}, "temperature", temperature), degrees, h("label", {}, "top-p", likely), share,
       h("label", {}, greedy, "greedy"), h("label", {}, "seed", seed), h("label", {}, "how many", count),
       h("button", { onclick: again }, "again"), h("button", { onclick: stop }, "stop")));
   arrange(facts.painted.map((image) => Uint8Array.from(image)));
@@ -473,4 +474,182 @@ function studio({ model, el }) {
   return () => talk.end();
 }
 
-export default { render: (context) => ({ studio })[context.model.get("kind")](context) };
+// -- two games -------------------------------------------------------------------------------------
+
+// Ten real and ten painted images, a minute, and a table of who was deceived by what.
+function who({ model, el }) {
+  const facts = model.get("facts"), area = facts.channels * facts.height * facts.width;
+  const note = h("p", { class: "note", role: "status", "aria-live": "polite" });
+  const which = h("select", {}, ...options(facts.models));
+  const temperature = h("input", { type: "number", min: 0.1, max: 2, step: 0.1, value: 1 });
+  const cards = h("div", { class: "cards" });
+  const clock = h("output", { "aria-label": "seconds left" }, "60");
+  const rows = h("tbody"), table = h("table", { hidden: true }, h("thead", {}, h("tr", {},
+    ...["model", "temperature", "right", "seconds"].map((name) => h("th", { scope: "col" }, name)))), rows);
+  let turn = 0, painted = [], start = 0, ticking = 0;
+  const deal = () => {
+    turn = Math.random();
+    clearInterval(ticking);
+    finish.disabled = true;
+    cards.replaceChildren();
+    note.textContent = "The model is painting …";
+    talk.say({ do: "deal", turn, model: facts.models[which.value], temperature: +temperature.value, seed: Math.floor(Math.random() * 1e9) });
+  };
+  const end = () => {
+    clearInterval(ticking);
+    finish.disabled = true;
+    const buttons = [...cards.children];
+    const right = buttons.filter((button, k) => {
+      const good = (button.getAttribute("aria-pressed") === "true") === painted[k];
+      button.className = good ? "right" : "wrong";
+      button.setAttribute("aria-label", `image ${k + 1}: ${painted[k] ? "painted" : "real"}, ${good ? "right" : "wrong"}`);
+      button.append(h("div", {}, painted[k] ? "painted" : "real"));
+      button.disabled = true;
+      return good;
+    }).length;
+    note.textContent = `${right} of ${buttons.length} right. Whoever guesses blindly gets ten, on average.`;
+    rows.append(h("tr", {}, ...[facts.models[which.value], temperature.value, `${right} of ${buttons.length}`,
+      ((Date.now() - start) / 1000).toFixed(0)].map((cell) => h("td", {}, cell))));
+    table.hidden = false;
+  };
+  const finish = h("button", { onclick: end, disabled: true }, "done");
+  const talk = kernel(model, note, {
+    dealt(message, [images]) {
+      if (message.turn !== turn) return;
+      painted = message.painted;
+      cards.replaceChildren(...parts(bytes(images), area).map((image, k) => {
+        const board = new Board(facts, "", 84, { "aria-hidden": "true" });
+        board.show(image);
+        const card = h("button", { "aria-pressed": "false", "aria-label": `image ${k + 1} was painted`, onclick: () => {
+          card.setAttribute("aria-pressed", String(card.getAttribute("aria-pressed") !== "true"));
+        } }, board.canvas);
+        return card;
+      }));
+      note.textContent = "Ten of these the model painted: mark them.";
+      finish.disabled = false;
+      start = Date.now();
+      ticking = setInterval(() => {
+        const left = 60 - Math.floor((Date.now() - start) / 1000);
+        clock.textContent = Math.max(left, 0);
+        if (left <= 0) end();
+      }, 250);
+    },
+    trouble({ text }) {
+      note.textContent = text;
+    },
+  });
+  page(el, h("div", { class: "row controls" }, h("label", {}, "model", which), h("label", {}, "temperature", temperature),
+    h("button", { onclick: deal }, "deal"), finish, h("span", {}, clock, " seconds")), note, cards, table);
+  return () => {
+    clearInterval(ticking);
+    talk.end();
+  };
+}
+
+// Ten pixels of a real image: a level and how sure one is, against the model's probabilities.
+function guess({ model, el }) {
+  const facts = model.get("facts"), { levels } = facts;
+  const note = h("p", { class: "note", role: "status", "aria-live": "polite" });
+  const which = h("select", {}, ...options(facts.models));
+  const board = new Board(facts, "the image as far as it is painted; in orange the pixel to guess", 280);
+  const level = h("input", { type: "range", min: 0, max: levels - 1, value: levels >> 1 });
+  const value = h("output", {}, levels >> 1);
+  const sure = h("input", { type: "range", min: 0, max: 1, step: 0.02, value: 0.3 });
+  const hill = h("canvas", { class: "chart", role: "img", width: 380, height: 110, "aria-label": "your probabilities of all levels, in blue; the model's, in green" });
+  let turn = 0, game = null;
+
+  // A logistic around the level, the narrower the surer, and a hundredth for all levels alike: nothing is impossible.
+  const mine = () => {
+    const scale = (levels / 4) * Math.pow(levels, -sure.value), cdf = (x) => 1 / (1 + Math.exp(-x / scale));
+    return Float32Array.from({ length: levels }, (_, v) => {
+      const above = v === levels - 1 ? 1 : cdf(v + 0.5 - level.value), below = v === 0 ? 0 : cdf(v - 0.5 - level.value);
+      return 0.99 * (above - below) + 0.01 / levels;
+    });
+  };
+  const move = () => {
+    value.textContent = level.value;
+    if (!game || !game.answered) chart(hill, mine(), [null], 1);
+  };
+  const ask = () => {
+    const at = game.pixels[game.k], now = game.rank[at[0] * facts.width + at[1]];
+    game.answered = false;
+    board.show(game.image, { at, missing: game.rank.map((one) => +(one >= now)) });
+    go.textContent = "guess";
+    note.textContent = `Pixel ${game.k + 1} of ${game.pixels.length}: row ${at[0]}, column ${at[1]}. Which level, and how sure are you?`;
+    move();
+  };
+  const press = () => {
+    if (!game) return;
+    if (game.answered) {
+      game.k += 1;
+      return game.k < game.pixels.length ? ask() : end();
+    }
+    const at = game.pixels[game.k], there = game.image[at[0] * facts.width + at[1]];
+    const yours = mine(), its = game.pmf[game.k];
+    game.bits.push([-Math.log2(yours[there]), -Math.log2(its[there])]);
+    game.answered = true;
+    chart(hill, Float32Array.from([...yours, ...its]), [there, null], 2, ["#3b8fc4", "#009E73"]);
+    note.textContent = `It is level ${there}. You pay ${round(game.bits.at(-1)[0])} bits, the model ${round(game.bits.at(-1)[1])}.`;
+    go.textContent = "next";
+  };
+  const end = () => {
+    const [you, it] = [0, 1].map((who) => game.bits.reduce((sum, pair) => sum + pair[who], 0) / game.bits.length);
+    board.show(null, { missing: null, at: null });
+    note.textContent = `Bits per pixel: you ${round(you)}, the model ${round(it)}. ${you < it ? "You win." : "The model wins."} Who knows nothing pays ${round(Math.log2(levels))}.`;
+    game = null;
+  };
+  const deal = () => {
+    turn = Math.random();
+    talk.say({ do: "deal", turn, model: facts.models[which.value], seed: Math.floor(Math.random() * 1e9) });
+  };
+  const go = h("button", { onclick: press }, "guess");
+  const talk = kernel(model, note, {
+    dealt(message, [image, pmf, rank]) {
+      if (message.turn !== turn) return;
+      const ranks = Array.from(new Int32Array(bytes(rank).slice().buffer));
+      game = { k: 0, bits: [], pixels: message.pixels, image: bytes(image).slice(), pmf: parts(floats(pmf), levels), rank: ranks };
+      ask();
+    },
+    trouble({ text }) {
+      note.textContent = text;
+    },
+  });
+  for (const control of [level, sure]) control.addEventListener("input", move);
+  page(el, h("div", { class: "row controls" }, h("label", {}, "model", which), h("button", { onclick: deal }, "deal")), note,
+    h("div", { class: "row" }, board.canvas, h("div", { class: "beside" }, hill,
+      h("div", { class: "row controls" }, h("label", {}, "level", level), value, h("label", {}, "how sure", sure), go))));
+  board.show(null);
+  move();
+  return () => talk.end();
+}
+
+// -- names for the controls of ipywidgets ------------------------------------------------------------
+
+// A screen reader finds no name at a slider of ipywidgets, and does not hear which button of a row is pressed.
+function names({ el }) {
+  const give = (box) => box.querySelectorAll(".widget-label").forEach((label) => {
+    const group = label.parentElement, name = label.textContent;
+    if (!name) return;
+    group.querySelectorAll("[role=slider], .widget-readout").forEach((part) => part.setAttribute("aria-label", name));
+    const buttons = group.querySelectorAll(".widget-toggle-button");
+    if (!buttons.length) return;
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", name);
+    buttons.forEach((button) => button.setAttribute("aria-pressed", String(button.classList.contains("mod-active"))));
+  });
+  let watch = null, frame = 0;
+  const begin = () => {
+    const box = el.closest(".widget-vbox");
+    if (!box) return void (frame = requestAnimationFrame(begin));
+    give(box);
+    watch = new MutationObserver(() => give(box));
+    watch.observe(box, { subtree: true, childList: true, attributeFilter: ["class"] });
+  };
+  begin();
+  return () => {
+    cancelAnimationFrame(frame);
+    watch?.disconnect();
+  };
+}
+
+export default { render: (context) => ({ studio, who, guess, names })[context.model.get("kind")](context) };

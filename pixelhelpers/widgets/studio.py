@@ -1,4 +1,4 @@
-"""Draw, erase, complete, and ask a pixel: the `Studio`, and `studio`, which shows one."""
+"""Draw, erase, complete, and ask a pixel: `studio` shows a `Studio`; `remark_on` says what does not come first."""
 
 import math
 import time
@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from ..data import Images
 from ..errors import require
 from ..models.base import AutoregressiveModel, evaluation_mode
-from ..plots import images as grid
-from ..plots import png, tag
 from ..probes import receptive_field
 from ..sampling import sample
-from .live import Desk, Latest, Models, live
+from .live import Desk, Latest, Models, as_bytes, live, picture_of
 
 KEPT_LATER = (
     "Part of what you keep comes later in the drawing order: this model paints the rest without having seen that part "
@@ -68,9 +66,9 @@ class Studio(Desk):
             "painted": painted.flatten(1).tolist(),
         }
         shown = torch.cat([(picture * known)[None], painted])
-        figure = grid(shown, columns=4, titles=["kept", "1", "2", "3"], levels=models.levels, side=1.3)
         alt = "the upper rows of a picture, and three images that the model painted below them"
-        super().__init__(facts, f"{tag(png(figure), alt)}<p>{SENTENCE}</p>")
+        there = picture_of(shown, alt, models.levels, columns=4, titles=["kept", "1", "2", "3"])
+        super().__init__(facts, f"{there}<p>{SENTENCE}</p>")
 
     def complete(self, message: dict, buffers: Sequence[bytes]) -> None:
         """Paints what is not kept, and tells how far it is, row by row."""
@@ -93,7 +91,7 @@ class Studio(Desk):
         require(0 <= number < there, f"there is no picture {number}: give a number from 0 to {there - 1}.")
         labels = self.models.labels
         label = 0 if labels is None else int(labels[number])
-        self.tell({"say": "picture", "label": label}, [_bytes(self.models.pictures[number])])
+        self.tell({"say": "picture", "label": label}, [as_bytes(self.models.pictures[number])])
 
     def _canvas(self, buffer: bytes) -> Tensor:
         return torch.frombuffer(bytearray(buffer), dtype=torch.uint8).view(self.models.shape)
@@ -116,7 +114,7 @@ class Studio(Desk):
             rows, now = int(done.all(3).all(1).all(0).sum()), time.monotonic()
             if rows > told["rows"] or now - told["at"] > 0.1:
                 told.update(rows=rows, at=now)
-                self.tell({"say": "rows", "turn": turn}, [_bytes(images), _bytes(done.all(1))])
+                self.tell({"say": "rows", "turn": turn}, [as_bytes(images), as_bytes(done.all(1))])
 
         images = sample(
             model,
@@ -132,7 +130,7 @@ class Studio(Desk):
             on_step=on_step,
         )
         check()
-        self.tell({"say": "done", "turn": turn}, [_bytes(images), _bytes(torch.ones_like(images[:, 0]))])
+        self.tell({"say": "done", "turn": turn}, [as_bytes(images), as_bytes(torch.ones_like(images[:, 0]))])
 
     def _ask(self, check: Callable[[], None], message: dict, image: Tensor) -> None:
         turn, model = message["turn"], self.models[message["model"]]
@@ -147,13 +145,13 @@ class Studio(Desk):
         answer = {"at": [row, column], "place": place + 1, "before": before, "after": after}
         answer |= {"levels": there[:, row, column].tolist(), "bits": _finite(bits[:, row, column])}
         answer |= {"mean": _finite(bits.mean()[None])[0]}
-        self.tell({"say": "asked", "turn": turn} | answer, [_bytes(pmf[:, row, column])])
+        self.tell({"say": "asked", "turn": turn} | answer, [as_bytes(pmf[:, row, column])])
         check()
-        self.tell({"say": "seen", "turn": turn}, [_bytes(self._field(model, message["model"], (row, column)))])
+        self.tell({"say": "seen", "turn": turn}, [as_bytes(self._field(model, message["model"], (row, column)))])
 
     def _read(self, model: AutoregressiveModel, image: Tensor, label: int | None) -> Tensor:
         """The probabilities of an image's values, float `[C, H, W, levels]`: one pass, kept for the next question."""
-        asked = (model, label, _bytes(image))
+        asked = (model, label, as_bytes(image))
         if self.read[0] != asked:
             device = next(model.parameters(), image).device
             with evaluation_mode(model), torch.no_grad():
@@ -208,10 +206,6 @@ def remark_on(known: Tensor, drawn: Tensor, order: Tensor) -> str:
     if kept.any() and not kept.all() and order[kept].max() > order[~kept].min():
         return KEPT_LATER
     return DRAWN_LATER if (drawn & ~known).any() else ""
-
-
-def _bytes(values: Tensor) -> bytes:
-    return (values.to(torch.uint8) if values.dtype == torch.bool else values).contiguous().numpy().tobytes()
 
 
 def _finite(bits: Tensor) -> list[float | None]:

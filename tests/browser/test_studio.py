@@ -112,7 +112,7 @@ def complaints(page) -> list[str]:
     return [line for line in page.complaints if not any(word in line for word in NOT_OURS)]
 
 
-def open_cells(page, lab, *sources: str) -> None:
+def open_cells(page, lab, *sources: str, wait: str = BOARD) -> None:
     """Opens a notebook of these cells and runs them."""
     address, folder = lab
     cells = [
@@ -132,8 +132,8 @@ def open_cells(page, lab, *sources: str) -> None:
     page.evaluate(RUN_ALL)
     page.wait_for_function("window.finished !== undefined", timeout=300_000)
     assert page.evaluate("window.finished"), "a cell failed"
-    page.locator(BOARD).first.wait_for()
-    page.locator(BOARD).first.scroll_into_view_if_needed()
+    page.locator(wait).first.wait_for()
+    page.locator(wait).first.scroll_into_view_if_needed()
 
 
 def box(page, at: tuple[int, int], board: str = BOARD) -> tuple[float, float]:
@@ -309,4 +309,72 @@ def test_it_fits_800_pixels_and_can_be_read_in_any_theme(page, lab, tmp_path, th
     assert abs(light[0] - light[1]) > 0.6 and (light[1] < 0.5) == ("Dark" in theme)
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.screenshot(path=tmp_path / "wide.png")
+    assert not complaints(page)
+
+
+@pytest.mark.parametrize("name", ["mask_explorer", "reach_explorer"])
+def test_every_control_of_an_explorer_has_a_name_and_it_fits_800_pixels(page, lab, tmp_path, name):
+    page.set_viewport_size({"width": 800, "height": 1000})
+    open_cells(page, lab, f"import pixelhelpers as ph\n\nph.widgets.{name}()", wait=".widget-html img")
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / "explorer.png")
+    nameless = """() => Array.from(document.querySelectorAll('.jp-OutputArea :is(.noUi-handle, .widget-toggle-button)'))
+        .filter(part => !(part.getAttribute('aria-label') || part.closest('[role=group]')?.getAttribute('aria-label')))
+        .length"""
+    assert page.locator(".noUi-handle").count() > 1 and not page.evaluate(nameless)
+    out = page.locator(".jp-OutputArea-output").last
+    assert out.evaluate("box => box.scrollWidth <= box.clientWidth")
+    picture = page.locator(".jp-OutputArea .widget-html img")
+    before = picture.get_attribute("alt")
+    page.locator(".noUi-handle").last.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"document.querySelector('.jp-OutputArea .widget-html img').alt !== {json.dumps(before)}")
+    assert not page.evaluate(nameless)
+    if name == "mask_explorer":
+        group = page.get_by_role("group", name="first layer")
+        assert group.get_by_role("button", pressed=True).inner_text() == "A"
+        group.get_by_role("button", name="B").press("Enter")
+        page.wait_for_function(
+            "document.querySelector('.jp-OutputArea .widget-html img').alt.includes('first layer B')"
+        )
+        assert group.get_by_role("button", pressed=True).inner_text() == "B"
+    assert not complaints(page)
+
+
+def test_who_painted_it_is_played_against_the_clock(page, lab, tmp_path):
+    page.set_viewport_size({"width": 800, "height": 1000})
+    source = 'import pixelhelpers as ph\n\nph.widgets.who_painted_it(images=ph.load_images("digits"))'
+    open_cells(page, lab, source, wait=".px .note")
+    page.get_by_role("button", name="deal").click()
+    cards = page.locator(".px .cards button")
+    cards.first.wait_for()
+    assert cards.count() == 20
+    for k in range(10):
+        cards.nth(k).press(" ")
+    assert page.get_by_role("button", pressed=True).count() == 10
+    page.wait_for_timeout(1500)
+    assert int(page.get_by_label("seconds left").inner_text()) < 60
+    page.get_by_role("button", name="done").click()
+    right = page.locator(".px .cards .right").count()
+    assert right + page.locator(".px .cards .wrong").count() == 20
+    assert page.locator(".px tbody tr").inner_text().split("\t")[:3] == ["pixelcnn-digits", "1", f"{right} of 20"]
+    page.screenshot(path=tmp_path / "who.png")
+    assert not complaints(page)
+
+
+def test_a_pixel_is_guessed_by_keyboard_and_both_pay_bits(page, lab, tmp_path):
+    source = 'import pixelhelpers as ph\n\nph.widgets.guess_the_pixel(images=ph.load_images("digits"))'
+    open_cells(page, lab, source, wait=".px .note")
+    page.get_by_role("button", name="deal").press("Enter")
+    page.get_by_text("Pixel 1 of 10").wait_for()
+    page.get_by_label("level", exact=True).press("Home")
+    for k in range(10):
+        page.get_by_text(f"Pixel {k + 1} of 10").wait_for()
+        page.get_by_role("button", name="guess").press("Enter")
+        page.get_by_text("You pay").wait_for()
+        if k == 0:
+            page.screenshot(path=tmp_path / "guess.png")
+        page.get_by_role("button", name="next").press("Enter")
+    page.get_by_text("Bits per pixel: you").wait_for()
+    page.screenshot(path=tmp_path / "guessed.png")
     assert not complaints(page)
