@@ -42,8 +42,8 @@ EXERCISES, MINUTES = 3, 60
 # To reach: what later issues still have to bring to the limits above, as far as it is today. The numbers only go down.
 TO_REACH = {
     "01": {"cells of more than 20 lines": 8, "long lines in solutions": 1, "minutes": 10},
-    "02": {"cells of more than 20 lines": 6, "exercises": 1},
-    "03": {"cells of more than 20 lines": 8, "exercises": 1, "minutes": 10},
+    "02": {"cells of more than 20 lines": 2},
+    "03": {"cells of more than 20 lines": 6},
     "04": {"cells of more than 20 lines": 3, "minutes": 10},
     "05": {"cells of more than 20 lines": 4, "exercises": 1},
     "06": {"cells of more than 20 lines": 7, "exercises": 1},
