@@ -41,9 +41,15 @@ LINES, LINES_AT_MOST = 20, 25  # of a code cell
 EXERCISES, MINUTES = 3, 60
 # To reach: what later issues still have to bring to the limits above, as far as it is today. The numbers only go down.
 TO_REACH = {
+<<<<<<< HEAD
     "01": {"cells of more than 20 lines": 6},
     "02": {"cells of more than 20 lines": 6, "exercises": 1},
     "03": {"cells of more than 20 lines": 8, "exercises": 1, "minutes": 10},
+=======
+    "01": {"cells of more than 20 lines": 8, "long lines in solutions": 1, "minutes": 10},
+    "02": {"cells of more than 20 lines": 2},
+    "03": {"cells of more than 20 lines": 6},
+>>>>>>> words-02
     "04": {"cells of more than 20 lines": 3, "minutes": 10},
     "05": {"cells of more than 20 lines": 4, "exercises": 1},
     "06": {"exercises": 1},
