@@ -1,4 +1,4 @@
-"""How far can a classifier by Bayes' rule be believed? `posterior`, `best_temperature`, and `reliability` in bins."""
+"""How far can a classifier by Bayes' rule be believed? `posterior`, `best_temperature`, `reliability` (`Reliability`)."""
 
 import math
 from collections.abc import Sequence
