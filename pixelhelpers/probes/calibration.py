@@ -1,4 +1,4 @@
-"""How far can a classifier by Bayes' rule be believed? `posterior`, `best_temperature`, `reliability` (`Reliability`)."""
+"""How far can a classifier by Bayes' rule be believed? `posterior`, `best_temperature`, `Reliability` and `reliability`."""
 
 import math
 from collections.abc import Sequence
