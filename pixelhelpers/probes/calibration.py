@@ -1,4 +1,4 @@
-"""How far can a classifier by Bayes' rule be believed? `posterior`, `best_temperature`, `Reliability` and `reliability`."""
+"""How far may one believe a classifier by Bayes' rule? `posterior`, `best_temperature`, `Reliability`, `reliability`."""
 
 import math
 from collections.abc import Sequence
