@@ -3,7 +3,7 @@
 const ORANGE = "#E69F00";
 const CSS = `
 .px { --line: var(--jp-border-color1, #999); --face: var(--jp-layout-color1, Field); --ink: var(--jp-ui-font-color1, FieldText);
-  color: var(--jp-ui-font-color1, inherit); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); max-width: 66em; }
+  color: var(--jp-ui-font-color1, inherit); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); max-width: 70em; }
 .px * { box-sizing: border-box; } .px [hidden] { display: none; }
 .px .beside { flex: 1 1 280px; min-width: 0; }
 .px .painted figure { flex: 1 1 90px; max-width: 142px; } .px .painted canvas { width: 100%; }
@@ -388,7 +388,7 @@ function studio({ model, el }) {
       complete();
     },
     trouble({ turn, text }) {
-      if (turn === undefined || turn === state.turn || turn === state.asked?.turn) note.textContent = text;
+      if (turn == null || turn === state.turn || turn === state.asked?.turn) note.textContent = text;
     },
   });
   const asking = () => ({ model: facts.models[which.value], label: +label.value || 0 });
