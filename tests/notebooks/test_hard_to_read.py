@@ -59,7 +59,6 @@ FAULTS = {
 # The shares that were there when this was written, in per cent. They may only go down: lower a number when you can, and
 # drop the line of a page that has reached the aim.
 RECORDED = {
-    "04_sampling": 4.5,
     "05_fast_sampling": 5.1,
     "07_overfitting": 7.9,
     "09_shifted_convolution": 6.1,
@@ -69,7 +68,7 @@ RECORDED = {
     "13_masked_self_attention": 9.3,
     "14_five_models": 10.0,
     "around_pixelcnn": 4.4,
-    "claims": 4.0,
+    "claims": 3.6,
 }
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks").glob("*.md"), ROOT / "README.md"])
 
