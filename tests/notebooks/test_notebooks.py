@@ -50,7 +50,7 @@ TO_REACH = {
     "07": {"cells of more than 20 lines": 1, "long lines in solutions": 2, "minutes": 5},
     "08": {"cells of more than 20 lines": 3, "exercises": 1},
     "09": {"cells of more than 20 lines": 10, "long lines in solutions": 1, "exercises": 1, "minutes": 10},
-    "10": {"cells of more than 20 lines": 4, "exercises": 1},
+    "10": {"cells of more than 20 lines": 4},
     "11": {"cells of more than 20 lines": 5, "long lines in solutions": 1, "exercises": 1},
     "12": {"cells of more than 20 lines": 5, "exercises": 1, "minutes": 15},
     "13": {"cells of more than 20 lines": 13, "minutes": 10},
