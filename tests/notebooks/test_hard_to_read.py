@@ -62,7 +62,6 @@ RECORDED = {
     "05_fast_sampling": 5.1,
     "07_overfitting": 7.9,
     "09_shifted_convolution": 6.1,
-    "10_mixture_of_logistics": 5.8,
     "11_pixelcnn_plus_plus": 7.7,
     "12_parallel_generation": 7.2,
     "13_masked_self_attention": 9.3,
