@@ -1,4 +1,4 @@
-"""How far may one believe a classifier by Bayes' rule? `posterior`, `best_temperature`, `Reliability`, `reliability`."""
+"""How far to believe a classifier by Bayes' rule: `posterior`, `best_temperature`, `Reliability`, `reliability`."""
 
 import math
 from collections.abc import Sequence
