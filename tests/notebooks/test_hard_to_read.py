@@ -68,7 +68,6 @@ RECORDED = {
     "07_overfitting": 7.9,
     "08_gated_pixelcnn": 9.9,
     "09_shifted_convolution": 6.3,
-    "11_pixelcnn_plus_plus": 8.3,
     "12_parallel_generation": 7.6,
     "13_masked_self_attention": 9.7,
     "14_five_models": 11.4,
