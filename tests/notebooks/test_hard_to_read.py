@@ -66,7 +66,6 @@ RECORDED = {
     "10_mixture_of_logistics": 5.8,
     "11_pixelcnn_plus_plus": 7.7,
     "12_parallel_generation": 7.2,
-    "13_masked_self_attention": 9.3,
     "14_five_models": 10.0,
     "around_pixelcnn": 4.4,
     "claims": 4.0,
