@@ -15,9 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from pixelhelpers import as_model, total_probability
 from pixelhelpers.layers import MaskedConv2d, raster_mask
-from pixelhelpers.models import GatedPixelCNN, PixelCNN, ResidualBlock
+from pixelhelpers.models import GatedPixelCNN, PixelCNN, PixelSNAIL, ResidualBlock
 from pixelhelpers.probes import (
     CausalityError,
+    LargestTensor,
+    attention_maps,
     best_temperature,
     blind_spot,
     check_causal,
@@ -28,6 +30,7 @@ from pixelhelpers.probes import (
     reached_window,
     receptive_field,
     reliability,
+    weight_by_offset,
 )
 
 SHAPE = (1, 6, 6)
@@ -1301,3 +1304,48 @@ def test_reliability_leaves_empty_bins_out_and_refuses_what_lies_below_all():
     assert found.count.tolist() == [2] and found.right.tolist() == [0.5]
     with pytest.raises(ValueError, match="below the first edge"):
         reliability(probabilities, truth, (0.95,))
+
+
+# Where attention looks, and what it stores
+
+
+def test_attention_maps_are_what_the_layers_average_with_and_leave_no_hook():
+    model = PixelSNAIL(hidden=8, blocks=2, heads=2, components=2).eval()
+    x, layer, seen = torch.randint(256, (3, 1, 4, 5)), model.blocks[1].attention, []
+    hook = layer.register_forward_hook(lambda _, *given_and_mixed: seen.append(given_and_mixed))
+    maps = attention_maps(model, x)
+    hook.remove()
+    ((given, mixed),) = seen
+    assert [tuple(part.shape) for part in maps] == [(3, 2, 20, 20)] * 2
+    with torch.no_grad():
+        values = layer.query_key_value(*given)[2]
+    by_maps = (maps[1] @ values).transpose(2, 3).flatten(1, 2).unflatten(2, (4, 5))
+    assert mixed.std() > 0.01
+    torch.testing.assert_close(by_maps, mixed)
+    assert not any(part.attention._forward_hooks for part in model.blocks)
+
+
+@pytest.mark.parametrize("down, right", [(1, 0), (0, 1), (2, -1)])
+def test_weight_by_offset_finds_the_offset_that_a_head_looks_at(down, right):
+    height, width = 4, 5
+    weights = torch.zeros(2, height * width, height * width)
+    at_home = [(r, c) for r in range(2, height) for c in range(1, width - 1)]  # whose pixel lies within the image
+    for row, column in at_home:
+        key = (row - down) * width + column - right
+        weights[1, row * width + column, key + 1] = 1
+    found = weight_by_offset(weights, (height, width), from_row=2)
+    expected = torch.zeros(2, height, 2 * width - 1)
+    expected[1, height - 1 - down, width - 1 - right] = len(at_home) / (2 * width)
+    torch.testing.assert_close(found, expected)
+
+
+def test_weight_by_offset_leaves_out_the_start_token_alone():
+    weights = torch.rand(3, 20, 20).tril()
+    weights = weights / weights.sum(-1, keepdim=True)
+    torch.testing.assert_close(weight_by_offset(weights, (4, 5)).sum((1, 2)), 1 - weights[..., 0].mean(1))
+
+
+def test_largest_tensor_sees_what_is_thrown_away():
+    with LargestTensor() as largest:
+        small = (torch.ones(30, 1, dtype=torch.float64) * torch.ones(40, dtype=torch.float64)).sum(0)
+    assert largest.bytes == 8 * 30 * 40 > 8 * small.numel()

@@ -1,6 +1,7 @@
-"""Questions asked of any model: is it causal, how far does it see, what does it miss, whom does it copy, is it sure?"""
+"""Questions asked of any model: is it causal, what does it see, where does it look, whom does it copy, is it sure?"""
 
 from ..errors import CausalityError
+from .attending import LargestTensor, attention_maps, weight_by_offset
 from .calibration import Reliability, best_temperature, posterior, reliability
 from .causality import check_causal
 from .neighbours import Neighbours, nearest_neighbours
@@ -8,8 +9,10 @@ from .reach import blind_spot, effective_receptive_field, reached_window, recept
 
 __all__ = [
     "CausalityError",
+    "LargestTensor",
     "Neighbours",
     "Reliability",
+    "attention_maps",
     "best_temperature",
     "blind_spot",
     "check_causal",
@@ -19,4 +22,5 @@ __all__ = [
     "reached_window",
     "receptive_field",
     "reliability",
+    "weight_by_offset",
 ]

@@ -63,7 +63,6 @@ RECORDED = {
     "07_overfitting": 7.9,
     "09_shifted_convolution": 6.1,
     "12_parallel_generation": 7.2,
-    "13_masked_self_attention": 9.3,
     "14_five_models": 10.0,
     "around_pixelcnn": 4.4,
     "claims": 3.7,
