@@ -142,3 +142,12 @@ def test_codes_are_shown_by_their_colours_or_not_at_all(tmp_path):
         ph.image_grid(codes, levels=512, palette=palette[:256])
     with pytest.raises(ValueError, match="codes have no brightness"):
         plots.paint_live(ph.PixelCNN(levels=512, hidden=8, blocks=1, image_size=4), 1, "codes")
+
+
+def test_offsets_stand_at_their_distances_and_nothing_where_there_is_no_number():
+    values = torch.full((5, 5), float("nan"))
+    values[2, 3], values[4, 2] = 0.25, -0.5  # the pixel to the right; the second one below
+    (axis, *_) = plots.offsets(values, step=2).axes
+    assert {(text.get_position(), text.get_text()) for text in axis.texts} == {((3, 2), ".25"), ((2, 4), "-.50")}
+    right, down = ([label.get_text() for label in way.get_ticklabels()] for way in (axis.xaxis, axis.yaxis))
+    assert right == down == ["-4", "-2", "0", "2", "4"]

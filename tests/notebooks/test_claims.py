@@ -104,14 +104,6 @@ TO_QUOTE = {
     "“A colour pixel takes three passes.”",
     "“A mixture of logistics is a better head than a softmax.”",
     "“PixelCNN++ with masked convolutions has a worse likelihood.”",
-    "“Drawing pixels in parallel needs an approximation.”",
-    "“PixelCNN is unusual: most models work on the whole image at once.”",
-    "“An autoregressive model needs masks.”",
-    "“Pixels that are drawn together are independent.”",
-    "“A coarse-to-fine model works at low resolution first, so it must blur.”",
-    "“With an independence assumption, the likelihood is only an approximation.”",
-    "“A model with fewer bits per dimension has the better idea of the whole.”",
-    "“A fourteenth of the turns, a fourteenth of the time.”",
     "“Attention sees the whole image.”",
     "“`is_causal=True` makes a model causal.”",
     "“Mask with −10⁹ instead of −∞, and nothing can go wrong.”",
@@ -121,8 +113,6 @@ TO_QUOTE = {
     "“An attention map shows what a prediction depends on.”",
     "“A fused attention kernel removes the quadratic cost.”",
     "“PixelCNN is unusual, most models work on the whole image.”",
-    "“A hundred test images are too few to tell two models apart.”",
-    "“The newer the PixelCNN, the better.”",
 }
 
 

@@ -70,9 +70,7 @@ RECORDED = {
     "09_shifted_convolution": 6.3,
     "10_mixture_of_logistics": 6.4,
     "11_pixelcnn_plus_plus": 8.3,
-    "12_parallel_generation": 7.6,
     "13_masked_self_attention": 9.7,
-    "14_five_models": 11.4,
     "around_pixelcnn": 4.4,
     "claims": 4.9,
 }
