@@ -279,6 +279,31 @@ def context_legend(figure: Figure, columns: int = 4, out_of_reach: bool = False,
     figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
 
 
+def offsets(values: Tensor, step: int = 1, title: str = "", axis=None) -> Figure:
+    """Shows a number from -1 to 1 for each offset between two pixels, such as their correlation.
+
+    Arguments:
+        values: `[2 * reach + 1, 2 * reach + 1]`, offset (0, 0) in the middle, e.g. from `probes.agreement`; NaN
+            stays empty.
+        step: pixels of the image from one place to the next.
+        title: text above it.
+        axis: where to draw; default: a new figure.
+
+    Example:
+        >>> figure = offsets(torch.linspace(-1, 1, 25).view(5, 5), step=2)
+    """
+    axis = axis or subplots(size=(3.2, 3.2))[1]
+    axis.imshow(values.numpy(), cmap="RdBu_r", vmin=-0.6, vmax=0.6)
+    for down, right in (~values.isnan()).nonzero().tolist():
+        text = f"{values[down, right]:.2f}".replace("0.", ".").replace("-.00", ".00")
+        axis.text(right, down, text, ha="center", va="center", fontsize=9)
+    reach = len(values) // 2
+    places, pixels = range(len(values)), range(-reach * step, reach * step + 1, step)
+    axis.set(xticks=places, xticklabels=pixels, xlabel="pixels to the right")
+    axis.set(yticks=places, yticklabels=pixels, ylabel="pixels down", title=title)
+    return axis.figure
+
+
 def influence(weight: Tensor, at: tuple[int, int], title: str = "", axis=None) -> Figure:
     """Shows how much each input pixel moves one output, in shares of the whole, on a logarithmic scale.
 

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Questions asked of any model: is it causal, what does it see, where does it look, whom does it copy, is it sure?"""
+=======
+"""Questions asked of any model: is it causal, how far does it see, whom does it copy, what do its errors share?"""
+>>>>>>> words-12
 
 from ..errors import CausalityError
 from .attending import LargestTensor, attention_maps, weight_by_offset
@@ -6,14 +10,19 @@ from .calibration import Reliability, best_temperature, posterior, reliability
 from .causality import check_causal
 from .neighbours import Neighbours, nearest_neighbours
 from .reach import blind_spot, effective_receptive_field, reached_window, receptive_field
+from .residuals import agreement
 
 __all__ = [
     "CausalityError",
     "LargestTensor",
     "Neighbours",
+<<<<<<< HEAD
     "Reliability",
     "attention_maps",
     "best_temperature",
+=======
+    "agreement",
+>>>>>>> words-12
     "blind_spot",
     "check_causal",
     "effective_receptive_field",

@@ -62,16 +62,6 @@ TO_QUOTE = {
     "“For a convolution of stride 2, where to pad is a matter of taste.”",
     "“Masks waste half of the work, so shifted convolutions are twice as fast.”",
     "“Compare generative models by the likelihood of what they generate.”",
-    "“Drawing pixels in parallel needs an approximation.”",
-    "“PixelCNN is unusual: most models work on the whole image at once.”",
-    "“An autoregressive model needs masks.”",
-    "“Pixels that are drawn together are independent.”",
-    "“A coarse-to-fine model works at low resolution first, so it must blur.”",
-    "“With an independence assumption, the likelihood is only an approximation.”",
-    "“A model with fewer bits per dimension has the better idea of the whole.”",
-    "“A fourteenth of the turns, a fourteenth of the time.”",
-    "“A hundred test images are too few to tell two models apart.”",
-    "“The newer the PixelCNN, the better.”",
 }
 
 

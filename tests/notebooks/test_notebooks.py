@@ -50,8 +50,8 @@ TO_REACH = {
     "09": {"cells of more than 20 lines": 10, "long lines in solutions": 1, "minutes": 10},
     "10": {"cells of more than 20 lines": 4},
     "11": {"cells of more than 20 lines": 5, "long lines in solutions": 2},
-    "12": {"cells of more than 20 lines": 5, "minutes": 20},
-    "13": {"cells of more than 20 lines": 13, "minutes": 10},
+    "12": {"cells of more than 20 lines": 4},
+    "13": {"cells of more than 20 lines": 12},
     "14": {"long lines in solutions": 1},
 }
 
