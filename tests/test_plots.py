@@ -144,7 +144,6 @@ def test_codes_are_shown_by_their_colours_or_not_at_all(tmp_path):
         plots.paint_live(ph.PixelCNN(levels=512, hidden=8, blocks=1, image_size=4), 1, "codes")
 
 
-<<<<<<< HEAD
 def test_a_reliability_diagram_has_a_point_for_each_bin_over_what_was_said():
     said = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
     found = ph.probes.reliability(said, torch.tensor([0, 1, 1]), edges=(0.5, 0.75))
@@ -154,7 +153,8 @@ def test_a_reliability_diagram_has_a_point_for_each_bin_over_what_was_said():
     points = np.stack(axis.lines[0].get_data())
     np.testing.assert_allclose(points, np.stack([found.said, found.right]))
     assert points.shape == (2, 2) and plots.png(figure)
-=======
+
+
 def test_offsets_stand_at_their_distances_and_nothing_where_there_is_no_number():
     values = torch.full((5, 5), float("nan"))
     values[2, 3], values[4, 2] = 0.25, -0.5  # the pixel to the right; the second one below
@@ -162,4 +162,3 @@ def test_offsets_stand_at_their_distances_and_nothing_where_there_is_no_number()
     assert {(text.get_position(), text.get_text()) for text in axis.texts} == {((3, 2), ".25"), ((2, 4), "-.50")}
     right, down = ([label.get_text() for label in way.get_ticklabels()] for way in (axis.xaxis, axis.yaxis))
     assert right == down == ["-4", "-2", "0", "2", "4"]
->>>>>>> words-12

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Questions asked of any model: is it causal, what does it see, where does it look, whom does it copy, is it sure?"""
-=======
-"""Questions asked of any model: is it causal, how far does it see, whom does it copy, what do its errors share?"""
->>>>>>> words-12
 
 from ..errors import CausalityError
 from .attending import LargestTensor, attention_maps, weight_by_offset
@@ -16,13 +12,10 @@ __all__ = [
     "CausalityError",
     "LargestTensor",
     "Neighbours",
-<<<<<<< HEAD
     "Reliability",
+    "agreement",
     "attention_maps",
     "best_temperature",
-=======
-    "agreement",
->>>>>>> words-12
     "blind_spot",
     "check_causal",
     "effective_receptive_field",
