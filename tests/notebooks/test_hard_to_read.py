@@ -62,7 +62,6 @@ RECORDED = {
     "00_start_here": 5.6,
     "02_residual_blocks": 6.2,
     "03_training": 4.2,
-    "05_fast_sampling": 5.9,
     "06_short_sighted": 9.4,
     "07_overfitting": 7.9,
     "08_gated_pixelcnn": 9.9,

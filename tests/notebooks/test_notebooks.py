@@ -44,7 +44,6 @@ TO_REACH = {
     "01": {"cells of more than 20 lines": 8, "long lines in solutions": 1, "minutes": 10},
     "02": {"cells of more than 20 lines": 6, "exercises": 1},
     "03": {"cells of more than 20 lines": 8, "exercises": 1, "minutes": 10},
-    "05": {"cells of more than 20 lines": 4, "exercises": 1},
     "06": {"cells of more than 20 lines": 7, "exercises": 1},
     "07": {"cells of more than 20 lines": 1, "long lines in solutions": 2, "minutes": 5},
     "08": {"cells of more than 20 lines": 3, "exercises": 1},
