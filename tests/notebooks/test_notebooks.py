@@ -44,7 +44,6 @@ TO_REACH = {
     "01": {"cells of more than 20 lines": 6},
     "02": {"cells of more than 20 lines": 2},
     "03": {"cells of more than 20 lines": 6},
-    "05": {"cells of more than 20 lines": 4, "minutes": 5},
     "07": {"cells of more than 20 lines": 1, "long lines in solutions": 2, "minutes": 5},
     "08": {"cells of more than 20 lines": 3},
     "09": {"cells of more than 20 lines": 10, "long lines in solutions": 1, "minutes": 10},
