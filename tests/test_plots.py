@@ -153,3 +153,13 @@ def test_a_reliability_diagram_has_a_point_for_each_bin_over_what_was_said():
     points = np.stack(axis.lines[0].get_data())
     np.testing.assert_allclose(points, np.stack([found.said, found.right]))
     assert points.shape == (2, 2) and plots.png(figure)
+
+
+def test_dots_have_a_row_for_each_group_from_above_and_a_line_at_its_mean():
+    groups = {"three": [1.0, 2.0, 6.0], "one": torch.tensor([4.0])}
+    (axis,) = plots.dots(groups, "values").axes
+    three, their_mean, one, its_mean = axis.lines
+    assert list(three.get_xdata()) == groups["three"] and list(one.get_xdata()) == [4.0]
+    assert list(their_mean.get_xdata()) == [3.0, 3.0] and list(its_mean.get_xdata()) == [4.0, 4.0]
+    assert max(abs(three.get_ydata())) < 0.5 and list(one.get_ydata()) == [1.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(groups) and axis.yaxis_inverted()

@@ -63,7 +63,6 @@ RECORDED = {
     "03_training": 4.2,
     "04_sampling": 4.8,
     "05_fast_sampling": 5.1,
-    "07_overfitting": 7.9,
     "09_shifted_convolution": 6.1,
     "10_mixture_of_logistics": 5.8,
     "11_pixelcnn_plus_plus": 7.7,

@@ -47,7 +47,6 @@ TO_REACH = {
     "04": {"cells of more than 20 lines": 3, "minutes": 10},
     "05": {"cells of more than 20 lines": 4, "exercises": 1},
     "06": {"exercises": 1},
-    "07": {"cells of more than 20 lines": 1, "long lines in solutions": 2, "minutes": 5},
     "08": {"cells of more than 20 lines": 3, "exercises": 1},
     "09": {"cells of more than 20 lines": 10, "long lines in solutions": 1, "exercises": 1, "minutes": 10},
     "10": {"cells of more than 20 lines": 4, "exercises": 1},
