@@ -389,6 +389,29 @@ def reliability(found: Reliability, title: str = "", axis=None) -> Figure:
     return axis.figure
 
 
+def dots(groups: Mapping[str, Sequence[float] | Tensor], title: str = "", axis=None) -> Figure:
+    """Draws every value of some groups as a dot, a row for each group, and a line at the mean.
+
+    Arguments:
+        groups: name and values of each group, one value or more, the uppermost first.
+        title: a text above it.
+        axis: where to draw; default: a new figure.
+
+    Example:
+        >>> figure = dots({"three seeds": [2.8, 2.9, 2.85], "one seed": [3.1]}, "bits per dimension")
+    """
+    axis = axis or subplots(size=(8, 0.6 + 0.6 * len(groups)))[1]
+    for row, values in enumerate(groups.values()):
+        values = torch.as_tensor(values, dtype=torch.float64)
+        around = torch.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else torch.zeros(1)  # so that none is hidden
+        axis.plot(values.numpy(), (row + around).numpy(), "o", ms=5, color=BLUE, alpha=0.6)
+        axis.plot([float(values.mean())] * 2, [row - 0.35, row + 0.35], color=ORANGE)
+    axis.set_yticks(range(len(groups)), list(groups))
+    axis.set(title=title, ylim=(len(groups) - 0.5, -0.5))
+    axis.margins(x=0.1)
+    return axis.figure
+
+
 def neighbours(pictures: Tensor, among: Tensor, found, *, levels: int = 256, side: float = 0.9) -> Figure:
     """Shows images above their nearest neighbours, with the distances.
 

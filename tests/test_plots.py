@@ -162,3 +162,13 @@ def test_offsets_stand_at_their_distances_and_nothing_where_there_is_no_number()
     assert {(text.get_position(), text.get_text()) for text in axis.texts} == {((3, 2), ".25"), ((2, 4), "-.50")}
     right, down = ([label.get_text() for label in way.get_ticklabels()] for way in (axis.xaxis, axis.yaxis))
     assert right == down == ["-4", "-2", "0", "2", "4"]
+
+
+def test_dots_have_a_row_for_each_group_from_above_and_a_line_at_its_mean():
+    groups = {"three": [1.0, 2.0, 6.0], "one": torch.tensor([4.0])}
+    (axis,) = plots.dots(groups, "values").axes
+    three, their_mean, one, its_mean = axis.lines
+    assert list(three.get_xdata()) == groups["three"] and list(one.get_xdata()) == [4.0]
+    assert list(their_mean.get_xdata()) == [3.0, 3.0] and list(its_mean.get_xdata()) == [4.0, 4.0]
+    assert max(abs(three.get_ydata())) < 0.5 and list(one.get_ydata()) == [1.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(groups) and axis.yaxis_inverted()

@@ -39,11 +39,6 @@ def test_every_claim_has_a_verdict_and_names_the_cell_that_shows_it(claim, entry
 
 # Entries that do not quote their assertion yet: this list only ever gets shorter.
 TO_QUOTE = {
-    "“A loss that is too good means overfitting.”",
-    "“Overfitting shows in the samples.”",
-    "“The nearest training image shows whether a model copies.”",
-    "“Against overfitting, a model needs dropout.”",
-    "“A strange image gets a low likelihood.”",
     "“Shifted convolutions can replace masked ones in PixelCNN++.”",
     "“A shifted convolution is another operation than a masked one.”",
     "“Shifted networks reach worse likelihoods.”",

@@ -59,10 +59,8 @@ FAULTS = {
 # The shares that were there when this was written, in per cent. They may only go down: lower a number when you can, and
 # drop the line of a page that has reached the aim.
 RECORDED = {
-    "07_overfitting": 7.9,
-    "09_shifted_convolution": 6.1,
     "around_pixelcnn": 4.4,
-    "claims": 3.4,
+    "claims": 3.1,
 }
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks").glob("*.md"), ROOT / "README.md"])
 
