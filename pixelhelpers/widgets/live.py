@@ -60,7 +60,7 @@ class Latest:
                 check()
                 job(check)
 
-        thread = threading.Thread(target=run, daemon=True)
+        thread = threading.Thread(target=run)  # not a daemon: one cut off inside PyTorch would abort the process
         thread.start()
         return thread
 
