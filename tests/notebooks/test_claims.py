@@ -38,7 +38,7 @@ def test_every_claim_has_a_verdict_and_names_the_cell_that_shows_it(claim, entry
 
 
 # Entries that do not quote their assertion yet: this list only ever gets shorter.
-TO_QUOTE = {}
+TO_QUOTE: set[str] = set()
 
 
 def assertions(source: str) -> list[str]:
