@@ -34,7 +34,7 @@ def pip(line):
         return str(error)
 
 def redraws(make):
-    controls, picture = make().children
+    controls, picture, *_ = make().children
     for control in controls.children:
         before = picture.value
         if hasattr(control, "options"):

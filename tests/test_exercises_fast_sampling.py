@@ -363,7 +363,7 @@ def test_a_wrong_cache_is_named_for_what_it_is(capsys, answer, words):
 
 def taken(probs, u):
     """Levels from probabilities `[N, levels, ...]` and numbers `[N, ...]`."""
-    return draw(probs.movedim(1, -1), u).byte()
+    return draw(probs.movedim(1, -1), u.contiguous()).byte()
 
 
 def blank(uniform):

@@ -224,7 +224,7 @@ def check_temperature_of_doubt(answer: Callable[[Tensor, Tensor], float]) -> str
     for log_likelihood, labels in cases:
         result = ask(answer, log_likelihood.clone(), labels.clone())
         try:
-            given.append(float(result))
+            given.append(float(result.detach() if isinstance(result, Tensor) else result))
         except (TypeError, ValueError, RuntimeError):
             kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise Mistake(f"You return {kind}: return one number for all images.") from None

@@ -200,6 +200,7 @@ def as_bytes(values: Tensor) -> bytes:
     """Gives the bytes of a tensor, for a message.
 
     Example:
+        >>> import torch
         >>> as_bytes(torch.tensor([True, False]))
         b'\\x01\\x00'
     """
@@ -214,6 +215,7 @@ def picture_of(pictures: Tensor, alt: str, levels: int, columns: int, titles: Se
         alt: what there is to see.
 
     Example:
+        >>> import torch
         >>> picture_of(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "two black images", 256, 2)[:27]
         '<img alt="two black images"'
     """
