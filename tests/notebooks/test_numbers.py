@@ -1,6 +1,6 @@
 """Every number in the prose is one that a reader can find: printed beside it, taken from a record, or quoted.
 
-A number with two decimals or more stands in the code or the output of its section (in *What to remember*, of the whole
+A number with two decimals or more stands in the code or the output of its section (at its end, of the whole
 notebook), rounded as the text rounds it. Where it comes from a record or a card, it is followed by where, in a comment
 that no page shows: `2.83<!-- card("plusplus-fashion-mnist")["test_bits_per_dim"] -->`. The comment is evaluated.
 A paragraph or table whose numbers are quoted or made up says so: `<!-- quoted: table 1 of the paper linked here -->`.
@@ -14,6 +14,7 @@ from sections import NOTEBOOKS, sections
 
 import pixelhelpers as ph
 
+CLOSING = ("What-to-remember", "Three-questions")  # they speak of the whole notebook
 NUMBER = re.compile(r"(?<![\w.,/:-])(\d[\d,]*\.\d{2,})(?![\w.]*\d)(\*\*| %)?(?:<!-- (?!quoted)(.+?) -->)?")
 LITERAL = re.compile(r"\d[\d,]*\.?\d*(?:e-?\d+)?")
 NOT_PROSE = re.compile(r"^```.*?^```|\$\$.*?\$\$|\$[^$\n]*\$|\]\([^)]*\)|`[^`\n]*`", re.MULTILINE | re.DOTALL)
@@ -56,7 +57,7 @@ def test_numbers_in_the_prose_are_shown_recorded_or_quoted(path):
     parts = sections(path)
     everything = "\n".join(part.printed + "\n".join(part.code) for part in parts)
     for part in parts:
-        shown = everything if part.anchor == "What-to-remember" else part.printed + "\n" + "\n".join(part.code)
+        shown = everything if part.anchor in CLOSING else part.printed + "\n" + "\n".join(part.code)
         if wrong := unfounded(part.prose, shown):
             pytest.fail(f"nothing shows these numbers of {part.anchor}:\n" + "\n".join(wrong), pytrace=False)
 
