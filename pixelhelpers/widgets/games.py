@@ -31,7 +31,7 @@ class Game(Desk):
         require(
             len(pictures) >= 20,
             f"the model paints {' × '.join(map(str, self.models.shape))} values of {self.models.levels} levels, and "
-            f"{self.models.images} has no pictures like that to play with: give images=…, a set that has.",
+            f"{self.models.data!r} has no pictures like that to play with: give images=…, a set that has.",
         )
         channels, height, width = self.models.shape
         facts = {"channels": channels, "height": height, "width": width, "levels": self.models.levels}

@@ -88,7 +88,7 @@ class Models:
 
     def __init__(self, model: nn.Module | None, images: Images | None):
         images = load_images() if images is None else images
-        self.images, self.loaded = images, {}
+        self.data, self.named, self.loaded = images.name, list(images.classes), {}
         shape, levels = tuple(images.valid.shape[1:]), images.levels
         if model is not None:
             own, shape = model_and_shape(model, None)
@@ -107,7 +107,8 @@ class Models:
             self.names,
             f"no weights are shipped for {images.name!r}: give a model of your own.",
         )
-        self.pictures = images.valid if fits else images.valid[:0]
+        # A copy: the pictures may be a part of all images, which a widget that is shown would keep in memory.
+        self.pictures = (images.valid if fits else images.valid[:0]).clone()
         self.labels = images.valid_labels if fits else None
 
     def __getitem__(self, name: str) -> AutoregressiveModel:
@@ -118,8 +119,7 @@ class Models:
 
     def classes(self, model: AutoregressiveModel) -> list[str]:
         """The names of a model's classes, numbers where nobody named them."""
-        names = list(self.images.classes)
-        return names if len(names) == (model.classes or 0) else [str(k) for k in range(model.classes or 0)]
+        return self.named if len(self.named) == (model.classes or 0) else [str(k) for k in range(model.classes or 0)]
 
 
 class Desk:
