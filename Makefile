@@ -28,7 +28,7 @@ test: setup ## run unit tests, doctests and every notebook (ARGS="-k mask" is pa
 
 browser: setup ## open every notebook in JupyterLab in a real browser, installed where it is missing (ARGS="-k 06")
 	$(PY) tools/setup_browser.py
-	$(PY) -m pytest tests/browser -rs $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest tests/browser -n $(WORKERS) -rs $(ARGS)
 
 notebooks: setup ## run the notebooks and store their outputs (one: NB=03)
 	$(PY) tools/notebooks.py refresh $(NB)

@@ -1,13 +1,13 @@
 """Typical answers to the exercises of notebook 06: each wrong one is named for what it is."""
 
-import itertools
+import random
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pixelhelpers import GatedPixelCNN, MaskedConv2d, PixelCNN
+from pixelhelpers import GatedPixelCNN, MaskedConv2d, PixelCNN, blind_spot
 from pixelhelpers.exercises import check_holes, check_missed, check_no_hole
 from pixelhelpers.exercises.short_sighted import _missed, _region
 
@@ -26,41 +26,84 @@ def test_unsolved_stub_gets_a_friendly_line(capsys, check, stub):
 # -- missed ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernels", [[3] * 7, [7, 3, 3, 3, 3, 3], [3, 7], [5, 3, 9], [7], [5] * 4, [3, 3, 9, 5]])
-def test_the_reference_equals_a_walk_over_taps(kernels):
+def by_walking(kernels):
+    """Follows every path, through a first layer that may not stay where it is and later ones that may."""
     reach = sum(kernel // 2 for kernel in kernels)
-    seen = {(0, 0)}
-    for kernel in kernels:
+    seen = {(reach, reach)}
+    for layer, kernel in enumerate(kernels):
         half = range(-(kernel // 2), kernel // 2 + 1)
-        taps = [(down, right) for down in half for right in half if (down, right) <= (0, 0)]
+        taps = [(down, right) for down in half for right in half if (down, right) < (0, int(layer > 0))]
         seen = {(row + down, column + right) for row, column in seen for down, right in taps}
-    above = set(itertools.product(range(-reach, 0), range(-reach, reach + 1)))
-    assert len(above - seen) == _missed(kernels)
+    return sum((row, column) not in seen for row in range(reach) for column in range(2 * reach + 1))
+
+
+def by_probing(kernels):
+    """Asks the layers themselves."""
+    far = sum(kernel // 2 for kernel in kernels) + 1
+    return int(blind_spot(stack(*kernels), (far, far), (1, far + 1, 2 * far + 1)).sum())
+
+
+def later_wider(kernels):
+    return sum(kernel > kernels[0] for kernel in kernels[1:])
+
+
+def some_stacks(count, reach=12):
+    chance, found = random.Random(0), [[3, 7], [3, 3, 7], [3, 5, 7], [5, 3, 7], [5, 9, 3, 3], [7], [5] * 4]
+    while len(found) < count:
+        kernels = [chance.choice((3, 5, 7, 9, 11)) for _ in range(chance.randint(1, 6))]
+        if sum(kernel // 2 for kernel in kernels) <= reach:
+            found.append(kernels)
+    return found
+
+
+def test_the_reference_equals_a_walk_over_taps():
+    stacks = some_stacks(200)
+    assert 50 < sum(later_wider(kernels) > 0 for kernels in stacks) < 190
+    assert [_missed(kernels) for kernels in stacks] == [by_walking(kernels) for kernels in stacks]
+
+
+def test_the_reference_equals_what_the_layers_miss():
+    stacks = some_stacks(30, reach=8)
+    assert [_missed(kernels) for kernels in stacks] == [by_probing(kernels) for kernels in stacks]
+
+
+def if_the_first_could_stay(kernels):
+    """What this notebook's solution once was."""
+    halves = sorted((kernel // 2 for kernel in kernels), reverse=True)
+    reach = sum(halves)
+    return sum(reach - sum(halves[:up]) for up in range(1, reach + 1))
 
 
 def solution(kernels):
-    halves = sorted((kernel // 2 for kernel in kernels), reverse=True)
-    reach = sum(halves)
-    return sum(reach - sum(halves[:up]) for up in range(1, reach))
+    return if_the_first_could_stay(kernels) + later_wider(kernels)
 
 
-def by_walking(kernels):
-    reach = sum(kernel // 2 for kernel in kernels)
-    at = (reach, reach)
-    seen = {at}
-    for kernel in kernels:
-        half = range(-(kernel // 2), kernel // 2 + 1)
-        seen = {(r + a, c + b) for r, c in seen for a in half for b in half if (a, b) <= (0, 0)}
-    return sum((r, c) not in seen for r in range(reach) for c in range(2 * reach + 1))
+def row_by_row(kernels, back=1):
+    """The same, by what a path may do: the first layer goes up, or it goes left."""
+    first, *later = (kernel // 2 for kernel in kernels)
+    later.sort(reverse=True)
+    reach = first + sum(later)
+    best = [max(first + sum(later[: up - 1]), sum(later[:up]) - back) for up in range(1, reach + 1)]
+    return sum(reach - columns for columns in best)
 
 
 def in_place(kernels):
+    wider = later_wider(kernels)
     kernels.sort(reverse=True)
-    return solution(kernels)
+    return solution(kernels) + wider
 
 
 @pytest.mark.parametrize(
-    "answer", [solution, by_walking, in_place, lambda k: torch.tensor(solution(k)), lambda k: float(solution(k))]
+    "answer",
+    [
+        solution,
+        row_by_row,
+        by_walking,
+        by_probing,
+        in_place,
+        lambda k: torch.tensor(solution(k)),
+        lambda k: float(solution(k)),
+    ],
 )
 def test_missed_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_missed, answer).startswith("✓")
@@ -98,7 +141,12 @@ def test_missed_never_says_the_answer(capsys, answer):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
+        (if_the_first_could_stay, "For [3, 3, 9, 5] you say 7: the first layer is of type A and cannot stay"),
+        (lambda k: row_by_row(k, back=k[0] // 2), "one column to the left is enough"),
+        (lambda k: row_by_row(k, back=99), "the first layer need not go up"),
+        (lambda k: if_the_first_could_stay(k) + (max(k) > k[0]), "Draw what is seen one row up"),
         (lambda k: 2 * solution(k), "on the right only"),
+        (lambda k: 2 * if_the_first_could_stay(k), "on the right only"),
         (lambda k: above(k) - solution(k), "what is seen of the rows above"),
         (above, "all that lies within reach"),
         (lambda k: reach(k) * (reach(k) - 1) // 2, "as if all kernels were 3 x 3"),
@@ -112,6 +160,7 @@ def test_missed_never_says_the_answer(capsys, answer):
         (lambda k: in_turn(sorted(k)), "the narrowest steps first"),
         (half_the_sum, "you halve the sum"),
         (lambda k: solution(k) / above(k), "their share"),
+        (lambda k: if_the_first_could_stay(k) / above(k), "their share"),
         (lambda k: solution(k) + 1, "off by one"),
         (lambda k: solution(k) - 1, "off by one"),
         (lambda k: -solution(k), "no number of pixels is negative"),
@@ -221,7 +270,7 @@ def without_empty(seen, at):
         (lambda seen, at: seen, "are seen"),
         (lambda seen, at: window(seen, at) & earlier_than(seen, at), "are seen"),
         (lambda seen, at: holes(seen, at) | right_of(seen, at), "come later"),
-        (lambda seen, at: earlier_than(seen, at) & ~seen, "more layers would reach"),
+        (lambda seen, at: earlier_than(seen, at) & ~seen, "all earlier pixels that are not seen"),
         (lambda seen, at: holes(seen, at) & (torch.arange(12) < at[0])[:, None], "own row are missing"),
         (lambda seen, at: window(seen, at, symmetric=False) & earlier_than(seen, at) & ~seen, "rightmost pixel"),
         (lambda seen, at: window(seen, at, grow=1) & earlier_than(seen, at) & ~seen, "beyond the window"),

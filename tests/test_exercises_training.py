@@ -276,7 +276,22 @@ def with_a_loader(model, images, batch_size, lr):
     return bits
 
 
-@pytest.mark.parametrize("answer", [loop(), loop(begin=lambda model: model.train()), without_backward, with_a_loader])
+def on_bits(model, images, batch_size, lr):
+    """The gradient of the bits, not of the nats."""
+    optimizer, bits = torch.optim.Adam(model.parameters(), lr), []
+    for x in images.split(batch_size):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), x[:, 0].long()) / math.log(2)
+        loss.backward()
+        optimizer.step()
+        bits.append(loss.item())
+    return bits
+
+
+RIGHT_LOOPS = (loop(), loop(begin=lambda model: model.train()), without_backward, with_a_loader, on_bits)
+
+
+@pytest.mark.parametrize("answer", RIGHT_LOOPS)
 def test_right_loops_pass(capsys, answer):
     check_train(answer)
     assert capsys.readouterr().out.startswith("✓")

@@ -12,11 +12,17 @@ from ..probes import blind_spot, check_causal, reached_window, receptive_field
 from .verdict import Mistake, ask, exercise
 
 
-def _missed(kernels: Sequence[int]) -> int:
-    """Adds up, over the rows above, the columns on the right that no path reaches."""
-    halves = sorted((kernel // 2 for kernel in kernels), reverse=True)
-    reach = sum(halves)
-    return sum(reach - sum(halves[:up]) for up in range(1, reach + 1))
+def _missed(kernels: Sequence[int], back: float = 1) -> float:
+    """Adds up, over the rows above, the columns on the right that no path reaches.
+
+    The first layer is of type A: where it does not go up, it has to go left, `back` columns at least.
+    """
+    first, *later = _halves(kernels)
+    later.sort(reverse=True)
+    reach, missed = first + sum(later), 0
+    for up in range(1, reach + 1):
+        missed += reach - max(first + sum(later[: up - 1]), sum(later[:up]) - back)
+    return missed
 
 
 @exercise
@@ -24,8 +30,9 @@ def check_missed(answer: Callable[[list[int]], int]) -> str:
     """Checks a function that counts the blind spot of a stack of masked convolutions from its kernels.
 
     Arguments:
-        answer: takes the odd sides of the kernels, first layer first; returns the number of pixels in the
-            rows above that lie within reach and are never seen, far from the border of the image.
+        answer: takes the odd sides of the kernels, 3 or more, first layer first. The first layer is of type A, the
+            later ones of type B. It returns the number of pixels in the rows above that lie within reach and are
+            never seen, far from the border of the image.
 
     Example:
         >>> check_missed(lambda kernels: len(kernels) * (len(kernels) - 1) // 2)
@@ -41,21 +48,29 @@ def check_missed(answer: Callable[[list[int]], int]) -> str:
         given[kernels] = result
     wrong = [kernels for kernels in _STACKS if given[kernels] != _missed(kernels)]
     if not wrong:
-        return "Right for any kernels, in any order: what counts is how wide the widest steps are."
+        return (
+            "Right for any kernels, in any order: the widest steps count, and the first layer never stays where it is."
+        )
     said = f"For {list(wrong[0])} you say {given[wrong[0]]:g}"
     if len(set(given.values())) == 1:
         raise Mistake(f"{said}, as for any other list: count from the kernels that you are given.")
-    for words, mistaken in _MISCOUNTS.items():
-        if all(math.isclose(given[kernels], mistaken(kernels)) for kernels in _STACKS):
-            raise Mistake(f"{said}: {words}")
+    for missed in (_missed, _if_the_first_could_stay):
+        for words, mistaken in _MISCOUNTS.items():
+            if all(math.isclose(given[kernels], mistaken(kernels, missed)) for kernels in _STACKS):
+                raise Mistake(f"{said}: {words}")
     raise Mistake(f"{said}. Draw what is seen one row up, then two rows up, and count what is missing in each.")
 
 
-_STACKS = ((3,) * 7, (7, 3, 3, 3, 3, 3), (7,), (5, 5, 5), (9, 3, 3, 3), (3, 3, 9, 5), (3, 7))
+_Count = Callable[[Sequence[int]], float]
+_STACKS = ((3,) * 7, (7, 3, 3, 3, 3, 3), (7,), (5, 5, 5), (9, 3, 3, 3), (3, 3, 9, 5), (3, 7), (5, 9, 3, 3))
 
 
 def _halves(kernels: Sequence[int]) -> list[int]:
     return [kernel // 2 for kernel in kernels]
+
+
+def _if_the_first_could_stay(kernels: Sequence[int]) -> float:
+    return _missed(kernels, back=0)
 
 
 def _by_rows(steps: Sequence[int], layers: int = 0) -> int:
@@ -73,50 +88,60 @@ def _above(kernels: Sequence[int]) -> int:
     return reach * (2 * reach + 1)
 
 
-def _one_size(half: Callable[[list[int]], float]) -> Callable[[Sequence[int]], float]:
-    return lambda kernels: half(_halves(kernels)) * len(kernels) * (len(kernels) - 1) / 2
+def _one_size(half: Callable[[list[int]], float]) -> Callable[[Sequence[int], _Count], float]:
+    return lambda kernels, missed: half(_halves(kernels)) * len(kernels) * (len(kernels) - 1) / 2
 
 
 _ONE_SIZE = "the section's formula is for kernels of one size. Where they differ, count row by row."
-_MISCOUNTS: dict[str, Callable[[Sequence[int]], float]] = {
+_MISCOUNTS: dict[str, Callable[[Sequence[int], _Count], float]] = {  # of the kernels and a count of what is missed
+    "the first layer is of type A and cannot stay where it is. Where it does not go up, it goes left by one column at "
+    "least. Walk through [3, 7] by hand.": lambda k, missed: _if_the_first_could_stay(k),
+    "where the first layer does not go up, one column to the left is enough.": lambda k, missed: _missed(k, k[0] // 2),
+    "the first layer need not go up. It may go left by one column, and leave the row to a wider layer.": (
+        lambda k, missed: _missed(k, math.inf)
+    ),
     "you count layers. Each step of theirs is as wide as half their kernel.": _one_size(lambda halves: 1),
     _ONE_SIZE: _one_size(lambda halves: halves[0]),
     f"{_ONE_SIZE} (You take the last one's.)": _one_size(lambda halves: halves[-1]),
     f"{_ONE_SIZE} (You take the largest one's.)": _one_size(max),
     f"{_ONE_SIZE} (You take the mean of all.)": _one_size(lambda halves: sum(halves) / len(halves)),
-    "you take the narrowest steps first. One row up, the widest of all layers may be taken.": lambda k: _by_rows(
-        sorted(_halves(k))
+    "you take the narrowest steps first. One row up, the widest of all layers may be taken.": (
+        lambda k, missed: _by_rows(sorted(_halves(k)))
     ),
-    "the widest step may come first, wherever its layer stands: one row up, any layer may take you there.": lambda k: (
-        _by_rows(_halves(k))
+    "the widest step may come first, wherever its layer stands: one row up, any layer may take you there.": (
+        lambda k, missed: _by_rows(_halves(k))
     ),
-    "you halve the sum of the sides. Each kernel reaches its own side // 2, and these add up.": lambda k: sum(
+    "you halve the sum of the sides. Each kernel reaches its own side // 2, and these add up.": lambda k, missed: sum(
         sum(k) // 2 - sum(_widest_first(k)[:up]) for up in range(1, sum(k) // 2 + 1)
     ),
-    "you take whole sides. A kernel reaches half of its side, rounded down, to each side.": lambda k: _by_rows(
-        sorted(k, reverse=True)
+    "you take whole sides. A kernel reaches half of its side, rounded down, to each side.": (
+        lambda k, missed: missed([2 * side for side in k])
     ),
-    "you round half a side up. The middle of a kernel is the pixel itself, and is no step.": lambda k: _by_rows(
-        sorted(((side + 1) // 2 for side in k), reverse=True)
+    "you round half a side up. The middle of a kernel is the pixel itself, and is no step.": (
+        lambda k, missed: missed([side + 1 for side in k])
     ),
-    "that is what is seen of the rows above. Asked for is what is missed.": lambda k: _above(k) - _missed(k),
-    "that is all that lies within reach above. How much of it is missed?": _above,
-    "there is a hole on the right only; to the left, every pixel within reach is seen.": lambda k: 2 * _missed(k),
-    "that is how far the stack reaches. How many pixels within that reach are missed?": lambda k: sum(_halves(k)),
-    "that is how many layers there are.": len,
+    "that is what is seen of the rows above. Asked for is what is missed.": lambda k, missed: _above(k) - missed(k),
+    "that is all that lies within reach above. How much of it is missed?": lambda k, missed: _above(k),
+    "there is a hole on the right only; to the left, every pixel within reach is seen.": (
+        lambda k, missed: 2 * missed(k)
+    ),
+    "that is how far the stack reaches. How many pixels within that reach are missed?": (
+        lambda k, missed: sum(_halves(k))
+    ),
+    "that is how many layers there are.": lambda k, missed: len(k),
     "you count as if all kernels were 3 x 3. A wider one goes several columns to the right and only one row up.": (
-        lambda k: math.comb(sum(_halves(k)), 2)
+        lambda k, missed: math.comb(sum(_halves(k)), 2)
     ),
-    "you take the region to be cut off right above the pixel. One row up it reaches to the right already.": lambda k: (
-        math.comb(sum(_halves(k)) + 1, 2)
+    "you take the region to be cut off right above the pixel. One row up it reaches to the right already.": (
+        lambda k, missed: math.comb(sum(_halves(k)) + 1, 2)
     ),
     "to go up by r rows takes r layers, not r - 1, and each of the r may step to the right. (Or do you count the "
-    "pixel's own row? It is not above.)": lambda k: _missed(k) + sum(_halves(k)),
-    "to go up by r rows takes only r layers: you use one more.": lambda k: _by_rows(_widest_first(k), layers=1),
-    "you are off by one: what does your sum begin with, and what does it end with?": lambda k: _missed(k) + 1,
-    "you are off by one. What does your sum begin with, and what does it end with?": lambda k: _missed(k) - 1,
-    "that is their share. Return how many they are.": lambda k: _missed(k) / _above(k),
-    "no number of pixels is negative. In which order did you subtract?": lambda k: -_missed(k),
+    "pixel's own row? It is not above.)": lambda k, missed: missed(k) + sum(_halves(k)),
+    "to go up by r rows takes only r layers: you use one more.": lambda k, missed: _by_rows(_widest_first(k), layers=1),
+    "you are off by one: what does your sum begin with, and what does it end with?": lambda k, missed: missed(k) + 1,
+    "you are off by one. What does your sum begin with, and what does it end with?": lambda k, missed: missed(k) - 1,
+    "that is their share. Return how many they are.": lambda k, missed: missed(k) / _above(k),
+    "no number of pixels is negative. In which order did you subtract?": lambda k, missed: -missed(k),
 }
 
 
@@ -210,7 +235,7 @@ def _what(result: Tensor, right: Tensor, seen: Tensor, earlier: Tensor, window: 
     if (result & ~earlier).any():
         return "some of your holes come later in raster order. Not to see them is right."
     if torch.equal(result, earlier & ~seen):
-        return "you mark all earlier pixels that are not seen. What lies beyond the window, more layers would reach."
+        return "you mark all earlier pixels that are not seen. Those beyond the window are too far away to count."
     if torch.equal(result, right & (rows < row)):
         return "holes on the pixel's own row are missing: there, what lies to the left of it is earlier, too."
     if torch.equal(result, right & (columns <= max(rightmost, column))):

@@ -99,7 +99,7 @@ def blind_spot(
     """Finds the holes: earlier pixels inside the reached window that the output at one pixel never sees.
 
     Stacked raster masks lose a corner above and to the right, however many layers there are. Pixels
-    beyond the reached window are no holes: more layers would reach them.
+    beyond the reached window are no holes: they are further away than this model looks.
 
     Arguments:
         model: as in `check_causal`; with classes, the label is the first.

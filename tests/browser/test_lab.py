@@ -5,49 +5,20 @@ nbval runs the notebooks, too, but has no page: pictures without a text, widgets
 only here. Screenshots stay in the folder that pytest's --basetemp names.
 """
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from tools.lab import environment
-from tools.setup_browser import chromium, missing
-
-MISSING = missing()
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
+from tests.browser.driver import SECOND, TOKEN, execute, open_notebook, wait_until_ready
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 EXPLORER = re.compile(r"^ph\.widgets\.\w*explorer\(", re.MULTILINE)
-TOKEN = "newcomer"
-SECOND = 1000  # playwright counts milliseconds
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
-# Before there is a session, the kernel's indicator says "idle", too.
-READY = """async path => {
-    const widget = window.jupyterapp?.shell.currentWidget, session = widget?.sessionContext;
-    if (!session || widget.context.path !== path) return false;
-    await session.ready;
-    return session.session?.kernel?.connectionStatus === 'connected' && session.session.kernel.status === 'idle'
-        && widget.content.widgets.every(cell => !cell.isPlaceholder());
-}"""
-# The page keeps the promise: one that only the test waits for may be collected while cells run.
-EXECUTE = """command => {
-    window.finished = undefined;
-    window.run = window.jupyterapp.commands.execute(command);
-    window.run.then(success => window.finished = Boolean(success), () => window.finished = false);
-}"""
 CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.getSource().trim())
     .map(cell => ({count: cell.model.executionCount, outputs: cell.model.outputs.toJSON()}))"""
@@ -60,110 +31,16 @@ BELOW = """name => {
     return section && section.getBoundingClientRect().top - notebook.getBoundingClientRect().top;
 }"""
 IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
-SHUT_DOWN = "() => window.jupyterapp.serviceManager.sessions.shutdownAll()"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("notebooks")
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, folder):
-    """A JupyterLab on a copy of the notebooks, as `make lab` starts it."""
-    home = tmp_path_factory.mktemp("home")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = environment() | {
-        "HOME": str(home),
-        "JUPYTER_TOKEN": TOKEN,
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--LabApp.expose_app_in_browser=True"]
-    command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with (home / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
-        try:
-            for _ in range(120):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", timeout=5)
-                    break
-                except OSError:
-                    assert server.poll() is None, (home / "lab.log").read_text()
-                    time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
-            executable_path=chromium(),
-            headless=True,
-            args=QUIET,
-            viewport={"width": 1280, "height": 1000},
-        )
-        context.set_default_timeout(120 * SECOND)
-        yield context
-        context.close()
-
-
-@pytest.fixture
-def page(browser, lab, folder, tmp_path):
-    """A tab of its own, on notebooks that nobody has run yet. No error may reach the browser's console.
-
-    Pictures of other servers may be out of reach.
-    """
+@pytest.fixture(autouse=True)
+def fresh(folder):
+    """Notebooks that nobody has run yet."""
     shutil.copytree(ROOT / "notebooks", folder, dirs_exist_ok=True)
-    page = browser.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: errors.append(line.text) if line.type == "error" and ours(line, lab) else None)
-    yield page
-    page.screenshot(path=tmp_path / "last.png")
-    page.evaluate(SHUT_DOWN)
-    page.close()
-    assert not errors
-
-
-def ours(line, lab: str) -> bool:
-    address = line.location.get("url", "")
-    return not address or address.startswith(lab)
 
 
 def sources(name: str) -> list[str]:
     return [cell.source for cell in nbformat.read(ROOT / "notebooks" / name, as_version=4).cells]
-
-
-def open_notebook(page, lab, name: str) -> None:
-    page.goto(f"{lab}/lab/tree/{name}?token={TOKEN}&reset")
-    wait_until_ready(page, name)
-
-
-def wait_until_ready(page, name: str) -> None:
-    for _ in range(240):
-        if page.evaluate(READY, name):
-            return
-        time.sleep(0.5)
-    raise AssertionError("the kernel did not start, or not all cells were drawn")
-
-
-def execute(page, command: str) -> None:
-    page.evaluate(EXECUTE, command)
-    page.wait_for_function("window.finished !== undefined", timeout=600 * SECOND)
-    assert page.evaluate("window.finished"), "a cell failed"
 
 
 def run_all(page) -> list[dict]:
@@ -176,7 +53,7 @@ def run_all(page) -> list[dict]:
     return outputs
 
 
-def complaints(page) -> list[str]:
+def logged_errors(page) -> list[str]:
     """The error lines of the log console, the only place where a widget's failing callback shows up."""
     page.evaluate("() => { window.jupyterapp.commands.execute('logconsole:open'); }")
     page.wait_for_timeout(SECOND)
@@ -254,7 +131,7 @@ def test_runs_to_its_end_and_every_control_moves_its_picture(page, lab, tmp_path
             move_by_mouse(page, control)
             redrawn(page, picture, source)
         page.screenshot(path=tmp_path / "explorer.png")
-    assert not complaints(page)
+    assert not logged_errors(page)
 
 
 def test_an_exercise_is_solved_by_typing(page, lab):

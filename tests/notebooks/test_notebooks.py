@@ -3,11 +3,15 @@
 CONTRIBUTING.md describes the pattern. That the notebooks run is nbval's part: `pytest notebooks`.
 """
 
+import ast
 import base64
+import builtins
+import dis
 import io
 import json
 import re
 from pathlib import Path
+from types import CodeType
 
 import nbformat
 import pytest
@@ -117,6 +121,42 @@ def test_took_at_most_90_seconds_and_the_memory_that_two_notebooks_can_have(note
 
 def test_ends_with_a_cell_that_gives_memory_back(notebook):
     assert notebook.nodes.cells[-1].source == "ph.hardware.give_memory_back(globals())"
+
+
+def outer_names(code: CodeType) -> set[str]:
+    """The names that a function looks up in the notebook."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return names.union(*(outer_names(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+
+
+def body(function: ast.FunctionDef | ast.Lambda) -> CodeType:
+    """A function's code without the values of its arguments, which are found while it is still being defined."""
+    function.args.defaults, function.args.kw_defaults = [ast.Constant(0)] * len(function.args.defaults), []
+    statement = ast.Expr(function) if isinstance(function, ast.Lambda) else function
+    return compile(ast.fix_missing_locations(ast.Module([statement], [])), "a cell", "exec")
+
+
+def test_an_explorer_needs_nothing_that_the_last_cell_takes_away(notebook):
+    source = "\n".join(cell.source for cell in notebook.code)
+    nodes = list(ast.walk(ast.parse(re.sub(r"(?m)^( *)[%!].*", r"\1pass", source))))
+    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    imported = {
+        alias.asname or alias.name.partition(".")[0]
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    stays = {*dir(builtins), *imported, *functions, *(node.name for node in nodes if isinstance(node, ast.ClassDef))}
+    calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "ph.widgets.explorer"]
+    asked = [call.args[0] for call in calls]
+    seen = set()
+    while asked:
+        picture = asked.pop()
+        function = functions[picture.id] if isinstance(picture, ast.Name) else picture
+        needed = outer_names(body(function)) - {getattr(function, "name", None)}
+        assert needed <= stays, f"{needed - stays} will be gone: name it as an argument, {min(needed - stays)}=…"
+        asked += [ast.Name(name) for name in (needed & set(functions)) - seen]
+        seen |= needed
 
 
 def test_pictures_are_small_enough_to_read_at_800_pixels_and_the_whole_is_under_2_mb(notebook):
