@@ -7,7 +7,7 @@ WORKERS ?= 2
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 THREADS := $(shell expr $(CORES) / $(WORKERS) '|' 1)
 
-.PHONY: help setup lab update test notebooks lint format diff fork
+.PHONY: help setup lab update test browser notebooks lint format diff fork release
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,11 @@ update: ## fetch the newest series; what you wrote in my-notebooks/ stays
 	@$(MAKE) --no-print-directory setup
 
 test: setup ## run unit tests, doctests and every notebook (ARGS="-k mask" is passed on)
-	OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -n $(WORKERS) --dist loadfile --ignore tests/browser $(ARGS)
+
+browser: setup ## open every notebook in JupyterLab in a real browser, installed where it is missing (ARGS="-k 06")
+	$(PY) tools/setup_browser.py
+	$(PY) -m pytest tests/browser -rs $(ARGS)
 
 notebooks: setup ## run the notebooks and store their outputs (one: NB=03)
 	$(PY) tools/notebooks.py refresh $(NB)
@@ -42,3 +46,6 @@ diff: ## show uncommitted changes with notebooks as text (ARGS=main compares wit
 
 fork: ## write another owner and name everywhere (REPO=me/mine)
 	@$(PYTHON) tools/fork.py $(REPO)
+
+release: ## write a release's number everywhere (VERSION=0.2.0; VERSION=main once it is tagged)
+	@$(PYTHON) tools/release.py $(VERSION)

@@ -11,7 +11,7 @@ test images. Until then checkpoints are in runs/compare: start it again and it g
 all models take turns: a training step with 16 images, one forward pass over 64 images, and drawing 64 images
 by their fastest exact method. (What the plain loop takes for them is that pass times the number of its
 turns.) Seconds mean something only beside each other, from one run on an idle machine. Also writes
-compare.png and README's table.
+compare.png and the table in README.md beside this file.
 """
 
 import argparse
@@ -31,7 +31,6 @@ import pixelhelpers as ph
 
 FILE = Path(__file__)
 RESULT = FILE.with_suffix(".json")
-MARKS = ("<!-- table of benchmarks/compare.py -->\n", "<!-- end of comparison -->\n")
 RUNS = FILE.parents[1] / "runs" / "compare"
 MINUTES, SEED = 20, 0
 TRAINING = {
@@ -151,7 +150,7 @@ def machine() -> str:
 
 
 def table(result: dict) -> str:
-    """README's table. The time of drawing is given as a multiple of the fastest model's."""
+    """The table for README.md beside this file. The time of drawing is given as a multiple of the fastest model's."""
     rows, key = result["models"], f"seconds_for_{DRAWN}_images"
     fastest = min(row.get(key, 1.0) for row in rows.values())
     lines = [
@@ -210,9 +209,9 @@ def write(result: dict) -> None:
 
 
 def publish(result: dict) -> None:
-    """Writes the figure and README's table."""
+    """Writes the figure and the table."""
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
-    into_readme(MARKS, table(result))
+    into_readme(FILE, table(result))
 
 
 def main() -> None:

@@ -35,7 +35,6 @@ from pixelhelpers.models.gated import gate
 
 FILE = Path(__file__)
 RESULT = FILE.with_suffix(".json")
-MARKS = ("<!-- table of benchmarks/learning.py -->\n", "<!-- end of learning -->\n")
 RUNS = FILE.parents[1] / "runs" / "learning"
 SEEDS = (0, 1, 2)
 IMAGES_TO_CHOOSE, IMAGES, SCORED, SCORES = 10_000, 50_000, 500, 25
@@ -219,13 +218,13 @@ def reached(row: dict, target: float = TARGET) -> tuple[int, float] | None:
 
 
 def show(result: dict) -> None:
-    """Prints the recipes tried, writes the figure and README's table."""
+    """Prints the recipes tried, writes the figure and the table."""
     print("| Family | Recipe | bits/dim after 10,000 images |\n|---|---|---|")
     for row in rows_of(result, images=IMAGES_TO_CHOOSE):
         bits = "diverged" if row["valid"] is None else f"{row['valid']:.3f}"
         print(f"| {row['family']} | {recipe(row)} | {bits} |")
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
-    into_readme(MARKS, table(result))
+    into_readme(FILE, table(result))
     print(table(result))
 
 
@@ -249,7 +248,7 @@ def spread(values: list[float], form: str) -> str:
 
 
 def table(result: dict) -> str:
-    """README's table: what each recipe reached, and when it was at the target."""
+    """The table for README.md beside this file: what each recipe reached, and when it was at the target."""
     lines = [
         f"| Family, parameters | Recipe: optimiser, images a step, rate | Images to {TARGET} bits/dim | "
         "Minutes on two cores | Bits/dim in the end | Images in all |",

@@ -6,7 +6,8 @@
 draws with the shipped weights, by method "cached", in two processes: one imports the package from this
 checkout, the other one from that. They draw in turn, round after round, so that both see the same machine;
 the ratio of each round's times is taken, and the median of all ratios given, with the two quartiles.
-Prints a table and writes one_picture.json. Leave the machine idle meanwhile.
+Prints what it finds, writes one_picture.json and its table in README.md beside this file. Leave the
+machine idle meanwhile.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 import torch
+from sampling import into_readme
 
 import pixelhelpers as ph
 
@@ -70,6 +72,19 @@ def compare(new: Drawer, old: Drawer, name: str, batch: int, rounds: int) -> dic
     return row | {"new_ms": new_ms, "old_ms": old_ms, "rounds": rounds}
 
 
+def table(record: dict) -> str:
+    """The table for README.md beside this file: new time over old time, and its quartiles."""
+    lines = ["| Model | " + " | ".join(f"Batch {batch}, {rounds} rounds" for batch, rounds in ROUNDS.items()) + " |"]
+    lines.append("|---" * (1 + len(ROUNDS)) + "|")
+    for name in dict.fromkeys(row["model"] for row in record["rows"]):
+        rows = {row["batch"]: row for row in record["rows"] if row["model"] == name}
+        cells = [
+            "{:.2f} ({:.2f}–{:.2f})".format(rows[batch]["new_over_old"], *rows[batch]["quartiles"]) for batch in ROUNDS
+        ]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="the other checkout")
@@ -104,6 +119,7 @@ def main() -> None:
         machine = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
         record = {"machine": machine, "against": commit.stdout.strip(), "rows": rows}
         FILE.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        into_readme(FILE, table(record))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 The same network on the same images in the same order, 5 times 3,000 of them, scored after each round on 1,000
 validation images. The arms: the mixture of logistics, as shipped; a softmax over 256 levels in its place; the
 mixture with all components begun at random around the middle; and the mixture with weight normalisation and
-initialisation from data, as in the paper. Finished runs are kept in plusplus.json beside this file: start it
+initialisation from data, as in the authors' code. Finished runs are kept in plusplus.json beside this file: start it
 again and it goes on with the missing ones.
 """
 
@@ -61,7 +61,7 @@ def together(_: Tensor) -> nn.Module:
 
 
 def normalised(images: Tensor) -> nn.Module:
-    """Weight normalisation, and a first pass that gives every feature mean 0 and the paper's variance."""
+    """Weight normalisation, and a first pass that gives every feature mean 0 and the variance of the authors' code."""
     model = ph.PixelCNNPlusPlus(**SIZE)
     convolutions = {
         name: layer

@@ -4,7 +4,8 @@
 
 The same network takes the same steps (64 images, Gated PixelCNN, float32) in one process on one core, in one process
 on all cores, and in a process for each core, started by torchrun. Rounds of the three alternate; times are of a second
-epoch, so that starting up does not count. Prints a table and writes processes.json beside this file.
+epoch, so that starting up does not count. Prints a table and writes it to
+README.md beside this file, its record to processes.json.
 """
 
 import json
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from sampling import into_readme
 
 import pixelhelpers as ph
 from pixelhelpers.files import write_atomically
@@ -55,6 +57,14 @@ def run(processes: int, threads: int) -> float:
         return float(result.read_text())
 
 
+def table(record: dict) -> str:
+    """The table for README.md beside this file."""
+    lines = ["| | Times as fast, median | From | To |", "|---|---|---|---|"]
+    for name, values in record["times_as_fast"].items():
+        lines.append(f"| {name} | {statistics.median(values):.2f} | {min(values):.2f} | {max(values):.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     cores = os.cpu_count() or 1
     arms = {
@@ -65,9 +75,6 @@ def main() -> None:
     rounds = [{name: run(*arm) for name, arm in arms.items()} for _ in range(ROUNDS)]
     first, *_ = arms
     ratios = {name: [times[first] / times[name] for times in rounds] for name in arms}
-    print(f"{BATCH} images a step, {cores} cores\n\n| | times as fast, median (range) of {ROUNDS} rounds |\n|---|---|")
-    for name, values in ratios.items():
-        print(f"| {name} | {statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f}) |")
     record = {
         "times_as_fast": ratios,
         "seconds_of_an_epoch": rounds,
@@ -76,6 +83,8 @@ def main() -> None:
         "machine": f"{platform.machine()}, {cores} cores, PyTorch {torch.__version__}",
     }
     write_atomically(FILE.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
+    into_readme(FILE, table(record))
+    print(table(record))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What it costs to draw images, by each method, for several models, batches and image sizes.
 
-    python benchmarks/sampling.py                        measures, writes sampling.json, .png and README's table
+    python benchmarks/sampling.py                        measures, writes sampling.json, .png and its table
     python benchmarks/sampling.py --model GatedPixelCNN  measures this class only and keeps the rest of the record
     python benchmarks/sampling.py --profile              measures only where the time of method "cached" goes
 
@@ -41,8 +41,8 @@ SIDES = (14, 28, 56)
 ROUNDS = 5
 LONGEST = 64 * 28 * 28  # pixels of a batch beyond which fixed-point (some hundred passes) is left out
 FILE = Path(__file__)
-README = FILE.parents[1] / "README.md"
-MARKS = ("<!-- table of benchmarks/sampling.py -->\n", "<!-- end of table -->\n")
+README = FILE.with_name("README.md")
+END = "<!-- end of table -->\n"
 
 
 def build(kind: str, hidden: int, blocks: int) -> ph.models.base.AutoregressiveModel:
@@ -217,15 +217,16 @@ def memory_in_words(peak: dict[str, float | None]) -> str:
     return f"{peak['naive']:.0f}, {peak['cached']:.0f} MB"
 
 
-def into_readme(marks: tuple[str, str], table: str) -> None:
-    """Puts a table between its marks."""
-    text = README.read_text(encoding="utf-8")
-    begin, end = (text.index(mark) for mark in marks)
-    README.write_text(text[: begin + len(marks[0])] + table + text[end:], encoding="utf-8")
+def into_readme(script: Path, table: str) -> None:
+    """Puts a script's table between its marks in the README beside this file."""
+    mark = f"<!-- table of benchmarks/{script.name} -->\n"
+    before, rest = README.read_text(encoding="utf-8").split(mark)
+    after = rest[rest.index(END) :]
+    README.write_text(before + mark + table + after, encoding="utf-8")
 
 
 def table(result: dict) -> str:
-    """README's table: 28 x 28 pixels."""
+    """The table for README.md beside this file: 28 x 28 pixels."""
     lines = [
         "| Model | Batch | naive | cropped | fixed-point | **cached** | cached is faster than naive | "
         "memory: naive, cached |",
@@ -307,7 +308,7 @@ def main() -> None:
 def write(result: dict) -> None:
     FILE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
-    into_readme(MARKS, table(result))
+    into_readme(FILE, table(result))
 
 
 if __name__ == "__main__":

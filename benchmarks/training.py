@@ -5,8 +5,8 @@
 The useful work of a step is three forward passes' worth of live multiply-adds (masked taps count as
 nothing); it is set against the float32 peak: the best of ten products of 2048 x 2048 matrices, measured
 in the same run; so bfloat16, where the machine has matrix units for it, may pass 100 %. The precision that
-`fit` takes by itself is marked. Prints a table and writes training.json beside itself. Leave the machine
-idle meanwhile.
+`fit` takes by itself is marked. Prints what it finds, writes training.json and its table in README.md beside
+this file. Leave the machine idle meanwhile.
 """
 
 import json
@@ -18,11 +18,13 @@ import time
 from pathlib import Path
 
 import torch
+from sampling import into_readme
 
 import pixelhelpers as ph
 
 SIZES = ((64, 5), (128, 7))
 BATCH = 32
+FILE = Path(__file__)
 
 
 def seconds(work, repeats: int) -> list[float]:
@@ -88,6 +90,18 @@ def import_ratio() -> float:
     return statistics.median(of("pixelhelpers") / of("torch") for _ in range(7))
 
 
+def table(record: dict) -> str:
+    """The table for README.md beside this file."""
+    lines = ["| PixelCNN | Precision | Share of the float32 peak | Images a second |", "|---|---|---|---|"]
+    for row in record["steps"]:
+        precision = {"no": "float32", "bf16": "bfloat16"}[row["precision"]]
+        lines.append(
+            f"| hidden {row['hidden']}, {row['blocks']} blocks | {precision} | "
+            f"{100 * row['share_of_float32_peak']:.0f} % | {row['images_per_second']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
@@ -105,7 +119,8 @@ def main() -> None:
             + (" (what fit does here)" if row["precision"] == result["default_precision"] else "")
         )
     print(f"import pixelhelpers / import torch: {result['import_ratio']:.2f}")
-    Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    FILE.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    into_readme(FILE, table(result))
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class DiscretizedLogisticMixture(td.Distribution):
         ValueError: for shapes that do not belong together, or fewer than 2 levels.
 
     References:
-        Salimans et al. 2017, equations 2 and 3.
+        Salimans et al. 2017, equation 2 and section 2.2.
 
     Example:
         >>> import torch

@@ -9,7 +9,8 @@ References:
     https://arxiv.org/abs/1601.06759
     van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, section 2.2,
     https://arxiv.org/abs/1606.05328
-    Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, section 2.3, https://arxiv.org/abs/1701.05517
+    Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, figure 2, https://arxiv.org/abs/1701.05517; shifted
+    convolutions have their names from its code, `pixel_cnn_pp/nn.py` of https://github.com/openai/pixel-cnn
 """
 
 import torch
@@ -261,7 +262,7 @@ class DownShiftedConv2d(nn.Conv2d):
 
     References:
         van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, section 2.2
-        (the vertical stack), and Salimans et al. 2017, section 2.3, which gives it its name.
+        (the vertical stack), and the code of Salimans et al. 2017, which gives it its name.
 
     Example:
         >>> layer = DownShiftedConv2d(1, 8, (2, 3))
@@ -351,7 +352,7 @@ class DownRightShiftedConv2d(nn.Conv2d):
         as for `DownShiftedConv2d`.
 
     References:
-        Salimans et al. 2017, section 2.3.
+        the code of Salimans et al. 2017 (`down_right_shifted_conv2d`).
 
     Example:
         >>> layer = DownRightShiftedConv2d(1, 8, (2, 2))
@@ -396,7 +397,7 @@ class DownShiftedConvTranspose2d(nn.ConvTranspose2d):
         given; output `[N, out_channels, *shape]`.
 
     References:
-        Salimans et al. 2017, section 2.4.
+        Salimans et al. 2017, section 2.4 (transposed strided convolution); in their code `down_shifted_deconv2d`.
 
     Example:
         >>> DownShiftedConvTranspose2d(8, 8)(torch.zeros(2, 8, 4, 4), (7, 8)).shape
@@ -423,7 +424,7 @@ class DownRightShiftedConvTranspose2d(nn.ConvTranspose2d):
         as for `DownShiftedConvTranspose2d`.
 
     References:
-        Salimans et al. 2017, section 2.4.
+        Salimans et al. 2017, section 2.4; in their code `down_right_shifted_deconv2d`.
 
     Example:
         >>> DownRightShiftedConvTranspose2d(8, 8)(torch.zeros(2, 8, 4, 4), (7, 8)).shape

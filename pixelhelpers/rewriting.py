@@ -3,7 +3,8 @@
 References:
     van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, section 3.4,
     https://arxiv.org/abs/1601.06759
-    Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, section 2.3, https://arxiv.org/abs/1701.05517
+    Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, https://arxiv.org/abs/1701.05517, and its code,
+    https://github.com/openai/pixel-cnn
 """
 
 import copy
@@ -50,7 +51,7 @@ class ShiftedPair(nn.Module):
         ValueError: for another mask type or kernel.
 
     References:
-        van den Oord et al. 2016, section 3.4 (the mask); Salimans et al. 2017, section 2.3 (the shifts).
+        van den Oord et al. 2016, section 3.4 (the mask); the code of Salimans et al. 2017 (the shifts).
 
     Example:
         >>> pair = ShiftedPair("A", 1, 8, 7)

@@ -195,8 +195,8 @@ def draw(
         int64 levels `[...]`, never one without probability.
 
     References:
-        Devroye, "Non-Uniform Random Variate Generation", 1986, section III.2 (inversion);
-        Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020, section 3.1 (top-p),
+        Devroye, "Non-Uniform Random Variate Generation", 1986 (inversion);
+        Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020 (top-p),
         https://arxiv.org/abs/1904.09751
 
     Example:
@@ -442,14 +442,21 @@ def _cached(job: _Job) -> Tensor:
     wave = job.model.fronts(len(job.x), job.x.shape[1:], like=next(job.model.parameters()))
     step = job.model.stepper(wave, job.label)
     x, uniform = wave.by_front(job.x), wave.by_front(job.uniform)
-    known = repeat(None) if job.known is None else wave.pieces(wave.by_front(job.known))
+    known, finished = repeat(None), repeat(False)
+    if job.known is not None:
+        known = wave.pieces(wave.by_front(job.known))
+        finished = [
+            bool(kept.all()) for kept in wave.pieces(wave.by_front(job.known.cpu()))
+        ]  # a GPU would have to stop
     settled = torch.zeros_like(x, dtype=torch.bool)
-    for front, now, numbers, kept in zip(wave, wave.pieces(x), wave.pieces(uniform), known, strict=False):
-        drawn = _keep(job.draw(step.predict(front).pmf(), numbers), now, kept)
-        now.copy_(drawn)
-        step.put(front, drawn)
+    fronts = zip(wave, wave.pieces(x), wave.pieces(uniform), known, finished, strict=False)
+    for front, now, numbers, kept, nothing_to_draw in fronts:
+        expected = step.predict(front)  # also where all is known: later values look at the layers' features there
+        if not nothing_to_draw:
+            now.copy_(_keep(job.draw(expected.pmf(), numbers), now, kept))
+        step.put(front, now.long())
         job.bar.update(front.size)
-        if job.report:
+        if job.report and not nothing_to_draw:
             settled[front.channel, front.pixels] = True
             job.report(wave.by_image(x), wave.by_image(settled))
     return wave.by_image(x)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pixelhelpers.exercises import check_allowed_places, check_attention_step, check_stored_bytes
+from pixelhelpers.exercises import check_allowed_places, check_attention_step, check_sparse_mask, check_stored_bytes
 
 
 def verdict(capsys, check, answer) -> str:
@@ -133,7 +133,7 @@ def looks_with_its_key(query, key, value, keys, values):
     return step()(key, key, value, keys, values)
 
 
-@pytest.mark.parametrize("answer", [step(), by_pytorch])
+@pytest.mark.parametrize("answer", [step(), by_pytorch, lambda *given: list(step()(*given)), torch.no_grad()(step())])
 def test_attention_step_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_attention_step, answer).startswith("✓")
 
@@ -159,6 +159,18 @@ def test_attention_step_accepts_what_is_right(capsys, answer):
         (step(lambda p, d: (p / d).softmax(-1)), "divided by d: divide by its root"),
         (step(lambda p, d: (p / (len(p) * d) ** 0.5).softmax(-1)), "*one head*"),
         (step(lambda p, d: (p / p.shape[-1] ** 0.5).softmax(-1)), "number of places"),
+        (step(lambda p, d: (p / len(p) ** 0.5).softmax(-1)), "number of heads"),
+        (step(lambda p, d: (p * d**0.5).softmax(-1)), "multiplied with √d"),
+        (step(lambda p, d: (p / d**0.5).sigmoid()), "A sigmoid weighs each place by itself"),
+        (step(lambda p, d: F.one_hot(p.argmax(-1), p.shape[-1]).to(p)), "Only the place with the largest product"),
+        (
+            lambda q, k, v, keys, values: (
+                step()(q, k, v, keys, values)[0].mean(0).expand_as(q),
+                *grown(k, v, keys, values),
+            ),
+            "the mean of all",
+        ),
+        (lambda q, *rest: step()(q.flip(0), *rest), "in another order"),
         (step(lambda p, d: (p / d**0.5).softmax(0)), "runs over the heads"),
         (step(lambda p, d: p / d**0.5), "softmax is missing"),
         (step(lambda p, d: torch.full_like(p, 1 / p.shape[-1])), "All places weigh the same"),
@@ -208,6 +220,12 @@ def test_stored_bytes_accepts_what_is_right(capsys, answer):
     [
         (lambda s, h, n: s**4 * h * n, "not their bytes"),
         (lambda s, h, n: 8 * s**4 * h * n, "a float64's"),
+        (lambda s, h, n: 2 * 4 * s**4 * h * n, "products *and* weights"),
+        (lambda s, h, n: 2 * s**2 * (s**2 - 1) * h * n, "so is the diagonal"),
+        (lambda s, h, n: 4 * (s**2 + 1) ** 2 * h * n, "adds no place, and it asks nothing"),
+        (lambda s, h, n: 4 * s**4 * h**2 * n, "heads enter once"),
+        (lambda s, h, n: 12 * s**4 * h * n, "How many queries"),
+        (lambda s, h, n: 4 * 784**2 * h * n, "How many queries"),
         (lambda s, h, n: 4 * s**2 * h * n, "enters twice"),
         (lambda s, h, n: s**2 * h * n, "enters twice (and"),
         (lambda s, h, n: 4 * s**3 * h * n, "not at rows"),
@@ -231,4 +249,64 @@ def test_stored_bytes_accepts_what_is_right(capsys, answer):
 )
 def test_stored_bytes_names_the_mistake(capsys, answer, words):
     said = verdict(capsys, check_stored_bytes, answer)
+    assert said.startswith("✗") and words in said
+
+
+# Sixty places
+
+
+def sparse(keep):
+    def answer(side):
+        place = torch.arange(side * side)
+        query, key = place[:, None], place[None]
+        return (key <= query) & keep(query, key, query - key, side)
+
+    return answer
+
+
+strided = sparse(lambda q, k, back, side: (back < side) | (back % side == 0))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        strided,
+        sparse(lambda q, k, back, side: (back < 25) | (back % 25 == 0)),
+        sparse(lambda q, k, back, side: (back <= 29) | (back % 30 == 0)),
+        sparse(lambda q, k, back, side: (q // side == k // side) | (k % side == side - 1)),
+        lambda side: torch.tensor(
+            [[j <= i and (i - j < side or (i - j) % side == 0) for j in range(side**2)] for i in range(side**2)]
+        ),
+    ],
+)
+def test_sparse_mask_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_sparse_mask, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (sparse(lambda q, k, back, side: (q // side == k // side) | (back % side == 0)), "a hole like that"),
+        (sparse(lambda q, k, back, side: back >= 0), "Pixel 60 may see 61 places"),
+        (sparse(lambda q, k, back, side: back < 60), "are not connected"),
+        (sparse(lambda q, k, back, side: back < side), "are not connected"),
+        (sparse(lambda q, k, back, side: back % side == 0), "are not connected"),
+        (sparse(lambda q, k, back, side: (back < side // 2) | (back % side == 0)), "are not connected"),
+        (sparse(lambda q, k, back, side: (k < 30) | (back < 30)), "are not connected"),
+        (sparse(lambda q, k, back, side: q // side - k // side < 2), "are not connected"),
+        (sparse(lambda q, k, back, side: (q // side == k // side) | (k % side == 0)), "are not connected"),
+        (sparse(lambda q, k, back, side: back & (back - 1) == 0), "are not connected"),
+        (sparse(lambda q, k, back, side: back == 0), "are not connected"),
+        (lambda side: strided(side) & ~torch.eye(side**2).bool(), "no place at all"),
+        (lambda side: torch.zeros(side**2, side**2).bool(), "no place at all"),
+        (lambda side: strided(side) | strided(side).T, "Pixel 0 may see place 1, which is later"),
+        (lambda side: strided(side).T, "have changed places"),
+        (lambda side: strided(side).float(), "return bool"),
+        (lambda side: strided(side).view(side, side, -1), "a row for each query"),
+        (lambda side: F.pad(strided(side), (1, 0), value=True), "a row for each query"),
+        (lambda side: strided(8), "a row for each query"),
+    ],
+)
+def test_sparse_mask_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_sparse_mask, answer)
     assert said.startswith("✗") and words in said

@@ -50,6 +50,25 @@ def ties(scores, patience):
     return best + 1, len(scores)
 
 
+def at_once(scores, patience):
+    best = 0
+    for epoch, score in enumerate(scores):
+        best = epoch if score < scores[best] else best
+        if epoch - best >= patience - 1:
+            break
+    return best + 1, epoch + 1
+
+
+def no_better_than_before(scores, patience):
+    run = best = 0
+    for epoch in range(1, len(scores)):
+        best = epoch if scores[epoch] < scores[best] else best
+        run = run + 1 if scores[epoch] >= scores[epoch - 1] else 0
+        if run == patience:
+            return best + 1, epoch + 1
+    return best + 1, len(scores)
+
+
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
@@ -67,7 +86,15 @@ def ties(scores, patience):
         (lambda s, p: early_stop(s, p)[::-1], "wrong order"),
         (lambda s, p: early_stop(s, p)[0], "return two epochs"),
         (lambda s, p: (1, 2, 3), "3 numbers"),
-        (lambda s, p: (2, 3), "it keeps epoch 4 and stops after epoch 6"),
+        (lambda s, p: (2, 3), "Go through it by hand"),
+        (lambda s, p: (early_stop(s, p)[0], early_stop(s, p)[1] + 1), "it is the last one that *was* trained"),
+        (lambda s, p: (early_stop(s, p)[0], early_stop(s, p)[0] + p), "no more epochs"),
+        (lambda s, p: (early_stop(s, p)[0], len(s)), "train all of them"),
+        (lambda s, p: (early_stop(s, p)[0] - 1, early_stop(s, p)[1]), "counted from 0, the other from 1"),
+        (lambda s, p: early_stop(s, 3), "patience to be 3"),
+        (lambda s, p: (s[early_stop(s, p)[0] - 1], early_stop(s, p)[1]), "best *score*"),
+        (at_once, "With patience 1 you stop at once"),
+        (no_better_than_before, "no better than the one before"),
     ],
 )
 def test_a_wrong_stop_is_named_for_what_it_is(answer, diagnosis, capsys):
@@ -196,7 +223,22 @@ def filled(a, b, down, right):
         (over(lambda s: [(0, k) for k in range(-s, s + 1)], overlap_rms), "shifts of columns"),
         (lambda a, b, shift: max(overlap_rms(a, b, *by) for by in both(shift)), "largest"),
         (lambda a, b, shift: sum(overlap_rms(a, b, *by) for by in both(shift)) / (2 * shift + 1) ** 2, "average"),
+        (over(lambda s: [(k, k) for k in range(-s, s + 1)], overlap_rms), "on a diagonal"),
+        (over(lambda s: [by for by in both(s) if sum(map(abs, by)) <= s], overlap_rms), "each of them may be as large"),
+        (over(lambda s: [by for by in both(s) if max(map(abs, by)) == s], overlap_rms), "Only the largest shift"),
+        (over(lambda s: both(s + 1), overlap_rms), "One shift too many"),
+        (over(lambda s: both(1), overlap_rms), "shifts by 1, whatever"),
+        (over(lambda s: both(2), overlap_rms), "shifts by 2, whatever"),
+        (over(both, lambda a, b, *by: overlap_rms(a, b, *by) / 255), "share of 255"),
+        (over(both, lambda a, b, *by: (lambda x, y: (x.float() - y.float()).std())(*overlap(a, b, *by))), "deviation"),
+        (
+            over(both, lambda a, b, *by: (lambda x, y: (x.float() - y.float()).mean().abs())(*overlap(a, b, *by))),
+            "opposite sign cancel",
+        ),
+        (over(lambda s: itertools.product(range(-s, s), repeat=2), overlap_rms), "are both ends included"),
+        (over(lambda s: [by for by in both(s) if any(by)], overlap_rms), "are both ends included"),
         (lambda a, b, shift: 1.0, "instead of"),
+        (lambda a, b, shift: 0.0, "instead of"),
         (lambda a, b, shift: float("nan"), "NaN or infinite"),
         (lambda a, b, shift: a, "return one number"),
     ],
@@ -222,8 +264,10 @@ def test_there_is_a_reason_for_every_wrong_word():
     assert set(_WHY) == {(run, word) for run in _RIGHT for word in DIAGNOSES if word != _RIGHT[run]}
 
 
-def test_the_right_diagnosis_is_praised_in_any_order(capsys):
-    assert said_of(check_diagnosis, dict(reversed(_RIGHT.items())), capsys).startswith("✓")
+@pytest.mark.parametrize("written", [str, str.upper, str.title, " {} ".format])
+def test_the_right_diagnosis_is_praised_in_any_order_and_spelling(written, capsys):
+    answer = {run: written(word) for run, word in reversed(_RIGHT.items())}
+    assert said_of(check_diagnosis, answer, capsys).startswith("✓")
 
 
 @pytest.mark.parametrize(("run", "word"), _WHY)

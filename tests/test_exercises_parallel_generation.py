@@ -1,10 +1,13 @@
 """Typical answers to the exercises of notebook 12: each wrong one is named for what it is."""
 
+import itertools
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pixelhelpers import MultiscalePixelCNN
-from pixelhelpers.exercises import check_price, check_ranks
+from pixelhelpers.exercises import check_own_order, check_price, check_ranks
 
 
 def verdict(capsys, check, answer) -> str:
@@ -102,9 +105,38 @@ def in_the_corner(height, width, doublings):
     return rank
 
 
-@pytest.mark.parametrize(
-    "answer", [of_the_package, from_coarse_to_fine, lambda *sizes: from_coarse_to_fine(*sizes).float()]
-)
+def by_doubling(height, width, doublings):
+    """The smaller order, and three groups around each of its pixels."""
+    if not doublings:
+        return torch.arange(height * width).view(height, width)
+    small = by_doubling(height // 2, width // 2, doublings - 1)
+    last = int(small.max())
+    planes = [small, *(torch.full_like(small, last + number) for number in (1, 2, 3))]
+    return F.pixel_shuffle(torch.stack(planes)[None].float(), 2)[0, 0].long()
+
+
+def by_place(height, width, doublings):
+    """Each pixel by itself, from how often 2 divides its row and its column."""
+    rank = torch.zeros(height, width, dtype=torch.long)
+    side = 2**doublings
+    small = (height // side) * (width // side)
+    for row, column in itertools.product(range(height), range(width)):
+        halved = next((k for k in range(doublings) if (row >> k | column >> k) & 1), None)
+        if halved is None:
+            rank[row, column] = row // side * (width // side) + column // side
+        else:
+            group = 2 * (row >> halved & 1) + (column >> halved & 1) - 1
+            rank[row, column] = small + 3 * (doublings - 1 - halved) + group
+    return rank
+
+
+def from_zero_again(height, width, doublings):
+    rank = from_coarse_to_fine(height, width, doublings)
+    small = (height >> doublings) * (width >> doublings)
+    return torch.where(rank < small, rank, rank - small)
+
+
+@pytest.mark.parametrize("answer", [of_the_package, from_coarse_to_fine, by_doubling, by_place])
 def test_ranks_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_ranks, answer).startswith("✓")
 
@@ -135,7 +167,14 @@ def test_ranks_accepts_what_is_right(capsys, answer):
             "in row 0, column 1 should have rank 52, you give it 51",
         ),
         (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings).clamp(max=53), "row 1, column 1 should have"),
-        (lambda h, w, doublings: from_coarse_to_fine(h, w, 1), "should have the ranks 0 to 48"),
+        (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings - 1), "One doubling too few"),
+        (lambda h, w, doublings: from_coarse_to_fine(h, w, doublings).flip(1), "should have the ranks 0 to 48"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).float(), "int64 is asked for"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).double(), "int64 is asked for"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).int(), "int64 is asked for"),
+        (lambda h, w, doublings: from_coarse_to_fine(w, h, doublings).T, "Height and width are swapped"),
+        (lambda *sizes: from_coarse_to_fine(*sizes).max() - from_coarse_to_fine(*sizes), "backwards"),
+        (from_zero_again, "count from 0 again"),
         (lambda h, w, doublings: [[0] * w] * h, "you return list"),
         (lambda h, w, doublings: torch.zeros(h)[h], "raised IndexError"),
     ],
@@ -211,3 +250,87 @@ def test_price_does_not_take_the_infinite_for_a_price(capsys):
         return price(joint) if (joint > 0).all() else torch.tensor(float("inf"))
 
     assert "became infinite" in verdict(capsys, check_price, careless)
+
+
+# Another order
+
+
+def greedy(height, width, start=None):
+    """In each turn all that may be drawn, in raster order."""
+    turn, order = 0, torch.full((height, width), -1)
+    order[start or (height // 2, width // 2)] = 0
+    while (order < 0).any():
+        turn += 1
+        for row, column in (order < 0).nonzero().tolist():
+            around = order[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+            if ((around >= 0) & (around < turn)).any() and not (around == turn).any():
+                order[row, column] = turn
+    return order
+
+
+def numbered(order):
+    return order.unique(return_inverse=True)[1].view(order.shape)
+
+
+def rings(height, width, phase=lambda row, column: 2 * (row % 2) + column % 2):
+    """Rings around the middle, each in up to four turns."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    ring = torch.maximum((rows - height // 2).abs(), (columns - width // 2).abs())
+    return numbered(torch.where(ring > 0, 4 * ring + phase(rows, columns), 0))
+
+
+def raster(height, width):
+    return torch.arange(height * width).view(height, width)
+
+
+def front(height, width, slope=2):
+    return numbered(slope * torch.arange(height)[:, None] + torch.arange(width))
+
+
+def with_another_first(height, width):
+    order = greedy(height, width)
+    order[0, 0] = 0
+    return order
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        greedy,
+        lambda height, width: greedy(height, width, (height // 2 - 1, width // 2)),
+        lambda height, width: greedy(width, height).T.flip(0),
+        rings,
+    ],
+)
+def test_own_order_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_own_order, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (raster, "in 784 turns"),
+        (front, "in 82 turns"),
+        (lambda *sides: front(*sides, 3), "in 109 turns"),
+        (lambda *sides: greedy(*sides, (0, 0)), "turns. The multiscale model takes 55"),
+        (lambda *sides: front(*sides, 1), "(0, 1) is drawn together with one right beside it"),
+        (lambda *sides: rings(*sides, lambda row, column: 0), "drawn together with one right beside it"),
+        (lambda *sides: greedy(*sides).clamp(max=20), "drawn together with one right beside it"),
+        (lambda h, w: 2 * (torch.arange(h)[:, None] % 2) + torch.arange(w) % 2, "196 pixels are drawn in turn 0"),
+        (lambda h, w: torch.arange(h)[:, None].expand(h, w), "28 pixels are drawn in turn 0"),
+        (lambda h, w: torch.zeros(h, w).long(), "784 pixels are drawn in turn 0"),
+        (with_another_first, "2 pixels are drawn in turn 0"),
+        (lambda height, width: of_the_package(28, 28, 2)[:height, :width], "none of the eight around it is there yet"),
+        (lambda *sides: greedy(*sides).max() - greedy(*sides), "none of the eight around it is there yet"),
+        (lambda *sides: greedy(*sides) + 1, "the first turn is 1"),
+        (lambda *sides: greedy(*sides) - 1, "the first turn is -1"),
+        (lambda *sides: 2 * greedy(*sides), "leave none out"),
+        (lambda *sides: greedy(*sides).float(), "int64 is asked for"),
+        (lambda *sides: greedy(*sides).int(), "int64 is asked for"),
+        (lambda *sides: greedy(*sides).tolist(), "a turn for each pixel"),
+        (lambda *sides: greedy(28, 28), "a turn for each pixel, (20, 26)"),
+    ],
+)
+def test_own_order_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_own_order, answer)
+    assert said.startswith("✗") and words in said

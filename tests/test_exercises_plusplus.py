@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from pixelhelpers import MaskedConv2d, layers, receptive_field
-from pixelhelpers.exercises import check_heard, check_moved_means
+from pixelhelpers.exercises import check_down_and_up, check_heard, check_moved_means
 
 
 def verdict(capsys, check, answer) -> str:
@@ -131,7 +132,19 @@ def in_place(means, coefficients, red, green, levels):
     return means
 
 
-@pytest.mark.parametrize("answer", [moved(), in_place])
+def by_matrix(means, coefficients, red, green, levels):
+    """All channels at once: what R and G, as two numbers, bring to each."""
+    nothing = torch.zeros_like(coefficients[0])
+    red_to_green, red_to_blue, green_to_blue = coefficients
+    weights = torch.stack([nothing, nothing, red_to_green, nothing, red_to_blue, green_to_blue]).view(3, 2, -1)
+    drawn = 2 * torch.stack([red, green]).to(means) / (levels - 1) - 1
+    return means + torch.einsum("cdm,d->cm", weights, drawn)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [moved(), in_place, by_matrix, moved(lambda level, levels: (level - (levels - 1) / 2) / ((levels - 1) / 2))],
+)
 def test_moved_means_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_moved_means, answer).startswith("✓")
 
@@ -169,6 +182,19 @@ def test_moved_means_accepts_what_is_right(capsys, answer):
             "follows the mean of G",
         ),
         (lambda m, c, r, g, n: moved()(m, c, r, g, n) + c[:1], "mean of R has moved"),
+        (moved(keep=(-1, -1, -1)), "move the wrong way"),
+        (moved(keep=(2, 2, 2)), "twice as far"),
+        (moved(lambda level, levels: 2 * level / (levels - 1)), "scale from 0 to 2"),
+        (moved(rows=(2, 1, 0)), "are mixed up"),
+        (moved(rows=(1, 2, 0)), "are mixed up"),
+        (moved(rows=(2, 0, 1)), "are mixed up"),
+        (lambda m, c, *rest: moved()(m, c.tanh(), *rest), "take no tanh"),
+        (lambda *given: moved()(*given).clamp(-1, 1), "limit the means"),
+        (lambda *given: moved()(*given).half(), "leave them as they are"),
+        (lambda *given: moved()(*given).float(), "leave them as they are"),
+        (lambda *given: moved()(*given).mT, "a mean for each channel and component"),
+        (lambda m, c, *rest: moved()(m.detach(), c, *rest), "comes back to `means`"),
+        (lambda m, c, *rest: moved()(m, c.detach(), *rest), "comes back to `coefficients`"),
         (lambda m, c, r, g, n: torch.stack([m[0], *(2 * moved()(m, c, r, g, n)[1:])]), "means of G are not right"),
         (lambda m, c, r, g, n: torch.stack([*moved()(m, c, r, g, n)[:2], m[2] * 2]), "means of B are not right"),
         (lambda m, c, r, g, n: moved()(m, c, r, g, n)[1:], "a mean for each channel and component"),
@@ -177,3 +203,87 @@ def test_moved_means_accepts_what_is_right(capsys, answer):
 )
 def test_moved_means_names_the_mistake(capsys, answer, words):
     assert words in verdict(capsys, check_moved_means, answer)
+
+
+# Down and up
+
+
+def to_the_right(x, by=1):
+    return F.pad(x, (by, -by))
+
+
+def down_by(x, by=1):
+    return F.pad(x, (0, 0, by, -by))
+
+
+def means(x):
+    return F.avg_pool2d(x, 2)
+
+
+def squares(h):
+    return h.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def moved_means_of(*moves):
+    def down(x):
+        for move in moves:
+            x = move(x)
+        return means(x)
+
+    return down
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (moved_means_of(to_the_right, down_by), squares),
+        (lambda x: down_by(means(x)), squares),
+        (means, lambda h: squares(down_by(h))),
+        (means, lambda h: down_by(squares(h), 2)),
+        (lambda x: F.max_pool2d(to_the_right(down_by(x)), 2), lambda h: F.interpolate(h, scale_factor=2)),
+        (lambda x: down_by(means(x.flip(3))), squares),  # rows above, in whatever order
+        [lambda x: down_by(F.avg_pool2d(x, 3, 2, 1)), squares],
+    ],
+)
+def test_down_and_up_accepts_what_is_right(capsys, answer):
+    assert verdict(capsys, check_down_and_up, answer).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((means, squares), "(2, 2) is told of (2, 3)"),
+        ((lambda x: to_the_right(means(x)), squares), "(2, 2) is told of (3, 0)"),
+        ((moved_means_of(to_the_right), squares), "(2, 2) is told of (3, 1)"),
+        ((moved_means_of(down_by), squares), "(2, 2) is told of (2, 3)"),
+        ((moved_means_of(lambda x: F.pad(x, (0, 0, -1, 1))), squares), "which is drawn later"),
+        ((lambda x: x[:, :, 1::2, 1::2], squares), "(2, 2) is told of (3, 3)"),
+        (
+            (
+                moved_means_of(to_the_right, down_by),
+                lambda h: F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False),
+            ),
+            "which is drawn later",
+        ),
+        ((lambda x: means(x).roll(1, 2), squares), "(0, 0) is told of (6, 0)"),
+        ((lambda x: down_by(means(x)), lambda h: h.repeat(1, 1, 2, 2)), "which is drawn later"),
+        ((lambda x: 0 * means(x) + x.mean((2, 3), keepdim=True), squares), "which is drawn later"),
+        ((lambda x: x[:, :, ::2, ::2], squares), "Nobody hears of the pixel at (0, 1)"),
+        ((lambda x: 0 * means(x), squares), "Nothing comes through"),
+        ((lambda x: torch.ones_like(means(x)), squares), "Nothing comes through"),
+        ((lambda x: down_by(means(x)).detach(), squares), "no gradient comes back"),
+        ((lambda x: x, lambda h: h), "half the size"),
+        ((lambda x: down_by(means(x)).mT, lambda h: squares(h.mT)), "half the size"),
+        ((means, lambda h: h), "twice the size"),
+        (means, "Give two functions"),
+        ((means,), "Give two functions"),
+    ],
+)
+def test_down_and_up_names_the_mistake(capsys, answer, words):
+    said = verdict(capsys, check_down_and_up, answer)
+    assert said.startswith("✗") and words in said
+
+
+@pytest.mark.parametrize("stub", [(lambda x: ..., lambda h: ...), (means, lambda h: None), None])
+def test_a_way_that_is_not_there_gets_a_friendly_line(capsys, stub):
+    assert verdict(capsys, check_down_and_up, stub).startswith("✎ Not solved yet")

@@ -4,8 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from pixelhelpers.exercises import check_holes, check_missed
+from pixelhelpers import GatedPixelCNN, MaskedConv2d, PixelCNN
+from pixelhelpers.exercises import check_holes, check_missed, check_no_hole
 from pixelhelpers.exercises.short_sighted import _missed, _region
 
 
@@ -51,7 +54,14 @@ def by_walking(kernels):
     return sum((r, c) not in seen for r in range(reach) for c in range(2 * reach + 1))
 
 
-@pytest.mark.parametrize("answer", [solution, by_walking, lambda kernels: torch.tensor(solution(kernels))])
+def in_place(kernels):
+    kernels.sort(reverse=True)
+    return solution(kernels)
+
+
+@pytest.mark.parametrize(
+    "answer", [solution, by_walking, in_place, lambda k: torch.tensor(solution(k)), lambda k: float(solution(k))]
+)
 def test_missed_accepts_what_is_right(capsys, answer):
     assert verdict(capsys, check_missed, answer).startswith("✓")
 
@@ -75,6 +85,16 @@ def half_the_sum(kernels):
     return sum(far - sum(halves[:up]) for up in range(1, far + 1))
 
 
+def one_layer_more(kernels):
+    halves = sorted((kernel // 2 for kernel in kernels), reverse=True)
+    return sum(sum(halves) - sum(halves[: up + 1]) for up in range(1, sum(halves) + 1))
+
+
+@pytest.mark.parametrize("answer", [lambda k: solution(k) + 1, lambda k: 22, lambda k: solution(k) / 2])
+def test_missed_never_says_the_answer(capsys, answer):
+    assert "21" not in verdict(capsys, check_missed, answer)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -92,7 +112,20 @@ def half_the_sum(kernels):
         (lambda k: in_turn(sorted(k)), "the narrowest steps first"),
         (half_the_sum, "you halve the sum"),
         (lambda k: solution(k) / above(k), "their share"),
-        (lambda k: 99, "it is 21"),
+        (lambda k: solution(k) + 1, "off by one"),
+        (lambda k: solution(k) - 1, "off by one"),
+        (lambda k: -solution(k), "no number of pixels is negative"),
+        (lambda k: solution(k) + reach(k), "to go up by r rows takes r layers, not r - 1"),
+        (one_layer_more, "you use one more"),
+        (lambda k: solution([2 * side for side in k]), "you take whole sides"),
+        (lambda k: solution([side + 1 for side in k]), "you round half a side up"),
+        (lambda k: reach(k), "how far the stack reaches"),
+        (len, "how many layers"),
+        (lambda k: reach(k) ** 2, "Draw what is seen one row up"),
+        (lambda k: solution(k) / 2, "Draw what is seen one row up"),
+        (lambda k: 22, "as for any other list"),
+        (lambda k: 21, "as for any other list"),
+        (lambda k: 99, "as for any other list"),
         (lambda k: "21", "return a number"),
         (lambda k: True, "return a number"),
         (lambda k: k[99], "raised IndexError"),
@@ -110,10 +143,10 @@ def earlier_than(seen, at):
     return torch.arange(seen.numel()).view(seen.shape) < at[0] * seen.shape[1] + at[1]
 
 
-def window(seen, at, grow=0, symmetric=True):
+def window(seen, at, grow=0, symmetric=True, up=0, aside=0):
     place = torch.tensor([at])
     rows, columns = torch.cat([seen.nonzero(), place]).T
-    top, reach = rows.min() - grow, (columns - at[1]).abs().max() + grow
+    top, reach = rows.min() - grow - up, (columns - at[1]).abs().max() + grow + aside
     left, right = (at[1] - reach, at[1] + reach) if symmetric else (columns.min(), columns.max())
     inside = torch.zeros_like(seen)
     inside[max(0, top) : at[0] + 1, max(0, left) : right + 1] = True
@@ -192,6 +225,11 @@ def without_empty(seen, at):
         (lambda seen, at: holes(seen, at) & (torch.arange(12) < at[0])[:, None], "own row are missing"),
         (lambda seen, at: window(seen, at, symmetric=False) & earlier_than(seen, at) & ~seen, "rightmost pixel"),
         (lambda seen, at: window(seen, at, grow=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
+        (lambda seen, at: holes(seen, at[::-1]), "row and column are swapped"),
+        (lambda seen, at: window(seen, at, up=-1) & earlier_than(seen, at) & ~seen, "one row too early"),
+        (lambda seen, at: window(seen, at, aside=-1) & earlier_than(seen, at) & ~seen, "one column too early"),
+        (lambda seen, at: window(seen, at, up=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
+        (lambda seen, at: window(seen, at, aside=1) & earlier_than(seen, at) & ~seen, "beyond the window"),
         (within(square), "your window is square"),
         (within(lambda up, right: (up.max(), (-right).max())), "Measure on both sides"),
         (within(lambda up, right: (up.max(), right.max())), "rightmost pixel"),
@@ -215,3 +253,85 @@ def test_the_regions_are_what_layers_see():
 
     layers = nn.Sequential(*(MaskedConv2d(kind, 1, 1, 3) for kind in "ABBB"))
     assert torch.equal(_region("ABBB", (6, 1), (12, 15)), receptive_field(layers, (6, 1), (1, 12, 15)))
+
+
+# -- a network without a hole ----------------------------------------------------------------------
+
+
+class TwoWalks(nn.Module):
+    """One layer for the rows above, one for the pixels to the left, both without a mask."""
+
+    def __init__(self, columns=11, rows_down=1, beside=True):
+        super().__init__()
+        self.rows_down, self.beside_too = rows_down, beside
+        self.above, self.beside = nn.Conv2d(1, 4, (5, columns), bias=False), nn.Conv2d(1, 4, (1, 5), bias=False)
+
+    def forward(self, x):
+        aside = self.above.kernel_size[1] // 2
+        above = self.above(F.pad(x, (aside, aside, 4 + self.rows_down, -self.rows_down)))
+        return above + self.beside(F.pad(x, (5, -1))) if self.beside_too else above
+
+
+class MeanOfAllBefore(nn.Module):
+    def __init__(self, diagonal=-1):
+        super().__init__()
+        self.diagonal, self.mix = diagonal, nn.Linear(1, 4)
+
+    def forward(self, x):
+        pixels = x.flatten(2).mT / 255
+        weights = torch.ones(pixels.shape[1], pixels.shape[1], dtype=x.dtype).tril(self.diagonal)
+        weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
+        return self.mix(weights @ pixels).mT.unflatten(2, x.shape[2:])
+
+
+def stack(*sides):
+    first, *others = sides
+    return nn.Sequential(MaskedConv2d("A", 1, 4, first), *(MaskedConv2d("B", 4, 4, side) for side in others))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        MaskedConv2d("A", 1, 4, 13),
+        nn.Sequential(MaskedConv2d("A", 1, 8, 11), nn.ReLU(), nn.Conv2d(8, 8, 1)),
+        TwoWalks(),
+        MeanOfAllBefore(),
+        lambda x: (x.flatten(2).cumsum(2) - x.flatten(2)).view_as(x) / 255,
+        GatedPixelCNN(hidden=4, blocks=5),
+    ],
+)
+def test_no_hole_accepts_what_is_right(capsys, network):
+    assert verdict(capsys, check_no_hole, network).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (stack(3, *[3] * 6), "misses 21 of the pixels within its window"),
+        (stack(7, *[3] * 5), "of the pixels within its window"),
+        (stack(7, 7), "of the pixels within its window"),
+        (PixelCNN(hidden=4, blocks=5), "of the pixels within its window"),
+        (TwoWalks(beside=False), "misses 5 of the pixels within its window"),
+        (MaskedConv2d("A", 1, 4, 9), "looks 4 rows up, 4 columns to the left and 4 to the right"),
+        (TwoWalks(columns=3), "5 columns to the left and 1 to the right"),
+        (MaskedConv2d("B", 1, 4, 11), "not causal"),
+        (nn.Conv2d(1, 4, 11, padding=5), "not causal"),
+        (TwoWalks(rows_down=0), "not causal"),
+        (MeanOfAllBefore(diagonal=0), "not causal"),
+        (lambda x: x.roll(1, 3), "not causal"),
+        (lambda x: MaskedConv2d("A", 1, 4, 11).to(x)(x.mT).mT, "not causal"),
+        (nn.Sequential(MaskedConv2d("A", 1, 4, 11), nn.InstanceNorm2d(4)), "not causal"),
+        (lambda x: 0 * x, "a dead head"),
+        (nn.Conv2d(1, 4, 11), "features for each pixel"),
+        (nn.Flatten(), "features for each pixel"),
+        ("network", "You give a str"),
+    ],
+)
+def test_no_hole_names_the_mistake(capsys, network, words):
+    said = verdict(capsys, check_no_hole, network)
+    assert said.startswith("✗") and words in said
+
+
+@pytest.mark.parametrize("stub", [None, ...])
+def test_an_empty_network_gets_a_friendly_line(capsys, stub):
+    assert verdict(capsys, check_no_hole, stub).startswith("✎ Not solved yet")

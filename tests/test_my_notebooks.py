@@ -206,7 +206,7 @@ def test_update_without_git_or_its_source_says_what_to_do(clone):
 # JupyterLab
 
 
-def test_lab_opens_the_copy_on_localhost_with_its_token_and_without_news(monkeypatch, folders):
+def test_lab_opens_the_copy_on_localhost_with_its_token_our_extension_and_without_news(monkeypatch, folders):
     started = {}
 
     def call(command, cwd, env):
@@ -221,13 +221,24 @@ def test_lab_opens_the_copy_on_localhost_with_its_token_and_without_news(monkeyp
     assert not re.search(r"token|password|--ip|ServerApp\.ip|allow_origin", command) and command.endswith("--port 9000")
     start = re.search(r"default_url=/lab/tree/my-notebooks/(\S+)", command)[1]
     assert (ROOT / "notebooks" / start).exists()
-    code = "from jupyterlab_server.config import get_page_config\nprint(get_page_config([])['disabledExtensions'])"
+    code = "from jupyter_core.paths import jupyter_path\nfrom jupyterlab_server.config import get_page_config\n"
+    code += "print(get_page_config(jupyter_path('labextensions')))"
     env = started["env"]
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True).stdout
-    assert "@jupyterlab/apputils-extension:announcements" in said
+    assert "@jupyterlab/apputils-extension:announcements" in said and "'name': 'links-arrive'" in said
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_make_lab_starts_it():
     told = subprocess.run(["make", "-n", "lab", "ARGS=--port 9000"], cwd=ROOT, capture_output=True, text=True).stdout
     assert "tools/lab.py --port 9000" in told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Binder runs Linux")
+@pytest.mark.parametrize("before", ["", "/elsewhere"])
+def test_binder_starts_it_with_what_we_set_as_well(monkeypatch, before):
+    for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"):
+        monkeypatch.setenv(name, before)
+    said = subprocess.run([ROOT / "start", "env"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH"):
+        assert f"{name}={lab.environment()[name]}" in said.splitlines()

@@ -266,14 +266,14 @@ def test_damaged_files_are_named_counted_and_left_out(tmp_path, capsys):
     names.append("floats\n.tif")
     capsys.readouterr()
     images = from_folder(tmp_path)
-    line = capsys.readouterr().out
+    told = capsys.readouterr().out
     unread = set(images.unread)
     assert unread <= set(names) and len(unread) >= len(names) - 5  # a third of a file may be a whole picture
     assert {"bomb.png", "large.png", "floats\n.tif"} <= unread and "pixels" in images.unread["large.png"]
     assert len(images.train) + len(images.valid) == 43 - len(unread)
     assert len(set(everything(images)) - set(whole)) <= 5
-    assert line.startswith(f"{len(unread)} of 43 files in {tmp_path.name} cannot be read and are left out: ")
-    assert line.count("\n") == 1 and f"{len(unread) - 5} more, in images.unread" in line
+    assert told.startswith(f"{len(unread)} of 43 files in {tmp_path.name} cannot be read and are left out:\n")
+    assert told.count("\n") == 7 and told.endswith(f"  and {len(unread) - 5} more, in images.unread\n")
     assert f"{len(unread)} files unread" in repr(images)
     assert not [why for why in images.unread.values() if str(tmp_path) in why or "0x" in why or not why]
 
@@ -477,7 +477,7 @@ def by_hand(**fields):
 def test_fields_have_their_old_places_and_may_be_few():
     images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
     whole = Images(images, images, images, labels, labels, labels, "mine", 4, ("a", "b"))
-    assert repr(whole) == "Images('mine': 2 train, 2 valid, 2 test, each 1×4×4 with 4 levels, 2 classes)"
+    assert repr(whole) == "Images('mine': 2 train, 2 valid, 2 test, 1×4×4, 4 levels, 2 classes)"
     few = Images(images, images)
     assert few.test.shape == (0, 1, 4, 4) and few.levels == 256 and few.train_labels is None and few.classes == ()
     assert by_hand().levels == 32

@@ -1,9 +1,11 @@
-"""What is painted live is what `sample` paints, in as many pictures as asked for; a turn shows what it says."""
+"""What is painted live is what `sample` paints, in as many pictures as asked for; a turn shows what it says; colours
+differ in print."""
 
 import base64
 import io
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 
 import IPython
 import numpy as np
@@ -31,6 +33,44 @@ class Shown:
             '<img alt="six" style="max-width: 100%" src="data:image/png;base64,([^"]+)">', data["text/html"]
         )[1]
         self.pictures.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))))
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of two colours' luminances as WCAG 2 defines it: 1 for the same, 21 for black on white."""
+
+    def luminance(colour: str) -> float:
+        rgb = np.array(plots.mpl.colors.to_rgb(colour))
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722)) + 0.05
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return lighter / darker
+
+
+def test_what_draws_lines_and_texts_stands_out_from_white():
+    assert contrast("white", "black") == pytest.approx(21) and contrast("#777777", "white") == pytest.approx(
+        4.48, abs=0.01
+    )
+    lines = plots.STYLE["axes.prop_cycle"].by_key()["color"]
+    assert {plots.BLUE, plots.ORANGE, plots.GREEN, plots.RED} < set(lines)
+    for colour in (*lines, plots.SKY, plots.GREY):
+        assert contrast(colour, "white") >= 3, colour
+
+
+@pytest.mark.parametrize(
+    "together",
+    [
+        plots.STYLE["axes.prop_cycle"].by_key()["color"],  # lines of one figure
+        [*plots.CONTEXT.values(), *plots.BEYOND.values(), "black"],  # `context`, and the frame
+        [plots.SKY, plots.ORANGE, plots.PALE],  # `turn`
+        [plots.BLUE, plots.SKY, plots.SILVER, "white"],  # bars
+    ],
+    ids=["lines", "context", "turn", "bars"],
+)
+def test_colours_of_one_figure_differ_on_a_black_and_white_print(together):
+    assert len(together) >= 3
+    for one, other in combinations(together, 2):
+        assert contrast(one, other) >= 1.5, (one, other)
 
 
 @pytest.mark.parametrize("name", ["PixelCNN", "PixelCNNPlusPlus", "MultiscalePixelCNN"])
@@ -102,3 +142,14 @@ def test_codes_are_shown_by_their_colours_or_not_at_all(tmp_path):
         ph.image_grid(codes, levels=512, palette=palette[:256])
     with pytest.raises(ValueError, match="codes have no brightness"):
         plots.paint_live(ph.PixelCNN(levels=512, hidden=8, blocks=1, image_size=4), 1, "codes")
+
+
+def test_a_reliability_diagram_has_a_point_for_each_bin_over_what_was_said():
+    said = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
+    found = ph.probes.reliability(said, torch.tensor([0, 1, 1]), edges=(0.5, 0.75))
+    figure = plots.reliability(found, "three images")
+    (axis,) = figure.axes
+    assert axis.get_title() == "three images"
+    points = np.stack(axis.lines[0].get_data())
+    np.testing.assert_allclose(points, np.stack([found.said, found.right]))
+    assert points.shape == (2, 2) and plots.png(figure)

@@ -1,5 +1,6 @@
 """What must hold of the weights that come with the package: whole, small, honest, and as good as their records say."""
 
+import itertools
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +12,9 @@ import pixelhelpers as ph
 from pixelhelpers import rewriting
 from pixelhelpers.models.pretrained import PRETRAINED
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 NAMES = ph.list_pretrained()
 CONDITIONAL = [name for name in NAMES if not name.startswith("pixelcnn")]
 
@@ -51,8 +54,26 @@ def test_weights_are_small_and_have_a_record(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_readme_shows_the_recorded_scores(name):
     card = ph.load_pretrained(name).card
-    row = re.search(rf"^\| `{name}`.*", README, re.MULTILINE)[0]
-    assert f"| {card['parameters']:,} |" in row and f"**{card['test_bits_per_dim']:.3f}**" in row
+    passes, *_ = training(card)
+    [row] = re.findall(rf"^\| `{name}`.*", README, re.MULTILINE)
+    assert row.endswith(f" | {card['parameters']:,} | {passes:.1f} | **{card['test_bits_per_dim']:.3f}** |")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_of_benchmarks_shows_the_recorded_trainings(name):
+    card = ph.load_pretrained(name).card
+    passes, batch, rate = training(card)
+    [row] = re.findall(rf"^\| \[`{name}`\].*", BENCHMARKS, re.MULTILINE)
+    assert f" | {batch}, {rate:g} | {passes:.1f} | {card['wall_clock_seconds'] / 60:.0f} | " in row
+
+
+def training(card: dict) -> tuple[float, int, float]:
+    """Passes over the training images, images a step, highest rate."""
+    options = card["command"].split()
+    given = dict(itertools.pairwise(options))
+    batch, rate = int(given.get("--batch-size", 32)), float(given.get("--lr", 1e-3))  # the defaults of those days
+    assert max(row["lr"] for row in card["epochs"]) <= rate
+    return card["epochs"][-1]["step"] * batch / card["training_images"], batch, rate
 
 
 # Of 500 test images, evenly spread, in bits/dim: whatever is rewritten around the weights, they mean what they meant.

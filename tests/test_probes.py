@@ -18,13 +18,16 @@ from pixelhelpers.layers import MaskedConv2d, raster_mask
 from pixelhelpers.models import GatedPixelCNN, PixelCNN, ResidualBlock
 from pixelhelpers.probes import (
     CausalityError,
+    best_temperature,
     blind_spot,
     check_causal,
     effective_receptive_field,
     nearest_neighbours,
     neighbours,
+    posterior,
     reached_window,
     receptive_field,
+    reliability,
 )
 
 SHAPE = (1, 6, 6)
@@ -1256,3 +1259,45 @@ def test_a_model_without_a_gradient_and_a_pixel_outside_are_refused():
         effective_receptive_field(OneHot(), images, (2, 2))
     with pytest.raises(ValueError, match="within 5 x 5"):
         effective_receptive_field(network(), images, (5, 0))
+
+
+# Calibration: is it as often right as it says?
+
+
+def beliefs(count=20_000, classes=4, sharpened=1.0):
+    """Log-likelihoods whose posterior is right as often as it says, made `sharpened` times as sure, and the truth."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(count, classes, generator=generator, dtype=torch.float64) - 1500
+    truth = torch.multinomial(scores.softmax(1), 1, generator=generator)[:, 0]
+    return sharpened * scores, truth
+
+
+def test_posterior_adds_up_and_forgets_what_all_classes_share():
+    scores, _ = beliefs(50)
+    torch.testing.assert_close(posterior(scores).sum(1), torch.ones(50, dtype=torch.float64))
+    torch.testing.assert_close(posterior(scores), posterior(scores + 1e4 * torch.randn(50, 1, dtype=torch.float64)))
+    with pytest.raises(ValueError, match="above 0"):
+        posterior(scores, 0)
+
+
+@pytest.mark.parametrize("sharpened", [0.5, 1.0, 8.0])
+def test_best_temperature_undoes_what_made_the_rule_too_sure(sharpened):
+    scores, truth = beliefs(sharpened=sharpened)
+    assert best_temperature(scores, truth) == pytest.approx(sharpened, rel=0.05)
+
+
+def test_reliability_is_honest_of_the_honest_and_tells_the_overconfident():
+    edges = (0, 0.4, 0.6, 0.8)
+    scores, truth = beliefs()
+    honest, sure = (reliability(posterior(scores, t), truth, edges) for t in (1, 0.2))
+    assert honest.count.sum() == len(truth) and len(honest.count) == 4 and (honest.count > 50).all()
+    assert ((honest.low < honest.said) & (honest.said < honest.high)).all()
+    assert (sure.high < sure.said)[1:].all()
+
+
+def test_reliability_leaves_empty_bins_out_and_refuses_what_lies_below_all():
+    probabilities, truth = torch.tensor([[0.9, 0.1], [1.0, 0.0]]), torch.tensor([0, 1])
+    found = reliability(probabilities, truth, (0.5, 0.6, 0.85))
+    assert found.count.tolist() == [2] and found.right.tolist() == [0.5]
+    with pytest.raises(ValueError, match="below the first edge"):
+        reliability(probabilities, truth, (0.95,))

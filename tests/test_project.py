@@ -5,17 +5,21 @@ import fnmatch
 import importlib
 import json
 import math
+import operator
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import pixelhelpers as ph
+from pixelhelpers import __main__ as command_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
 OWN_LINK = re.compile(
     r"(?:mybinder\.org/v2/gh|colab\.research\.google\.com/github|git\+https://github\.com"
     r"|git clone https://github\.com|repository-code: https://github\.com)/([\w.-]+/[\w-]+)"
@@ -63,6 +68,8 @@ def copy_of_the_project(tmp_path):
             shutil.copytree(ROOT / folder, tmp_path / folder)
     for file in [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.cff")]:
         shutil.copy(file, tmp_path)
+    (tmp_path / "pixelhelpers").mkdir()
+    shutil.copy(ROOT / "pixelhelpers" / "__init__.py", tmp_path / "pixelhelpers")
     return tmp_path
 
 
@@ -88,6 +95,50 @@ def test_fork_refuses_what_is_no_owner_and_name(copy_of_the_project, name):
     result = run(sys.executable, copy_of_the_project / "tools" / "fork.py", name)
     assert result.returncode and "owner/name" in result.stderr
     assert contents(copy_of_the_project) == before
+
+
+# A release
+
+
+def written(folder: Path, pattern: str, *files: str) -> set[str]:
+    found = [re.findall(pattern, path.read_text(encoding="utf-8")) for file in files for path in folder.glob(file)]
+    assert found and all(found)
+    return {text for texts in found for text in texts}
+
+
+def test_release_writes_its_number_everywhere_and_its_tag_into_the_notebooks(copy_of_the_project):
+    (copy_of_the_project / "CHANGELOG.md").write_text("# Changelog\n\n## 9.8.0 (unreleased)\n\n- New.\n\n## 0.0.9\n")
+    release = [sys.executable, copy_of_the_project / "tools" / "release.py"]
+    run(*release, "main", check=True)
+    before = contents(copy_of_the_project)
+    run(*release, "9.8.7", check=True)
+    lines = {
+        "pyproject.toml": r'(?m)^version = "(.*)"',
+        "pixelhelpers/__init__.py": r'__version__ = "(.*)"',
+        "CITATION.cff": r"(?m)^version: (.*)",
+        "CHANGELOG.md": r"(?m)^# Changelog\n\n## (.*)",
+    }
+    for file, line in lines.items():
+        assert written(copy_of_the_project, line, file) == {"9.8.7"}
+    address = rf"git\+https://github.com/{REPOSITORY}@(.*)\\n"
+    assert written(copy_of_the_project, rf"%pip install -q {address}", "notebooks/*.ipynb") == {"v9.8.7"}
+    assert written(copy_of_the_project, r"comes from GitHub, (.*)\\n", "notebooks/*.ipynb") == {"tag v9.8.7"}
+    run(*release, "main", check=True)
+    assert written(copy_of_the_project, rf"%pip install -q {address}", "notebooks/*.ipynb") == {"main"}
+    after = contents(copy_of_the_project)
+    assert all(after[path] == before[path] for path in before if path.suffix == ".ipynb")  # also: fresh ones are fresh
+
+
+@pytest.mark.parametrize("version", ["", "v1.2.3", "1.2", "next"])
+def test_release_refuses_what_is_no_version_and_what_is_released_already(copy_of_the_project, version):
+    before = contents(copy_of_the_project)
+    release = [sys.executable, copy_of_the_project / "tools" / "release.py"]
+    result = run(*release, version)
+    assert result.returncode and "expected a version such as 0.2.0" in result.stderr
+    assert contents(copy_of_the_project) == before
+    (copy_of_the_project / "CHANGELOG.md").write_text("# Changelog\n\n## 9.8.0\n")
+    result = run(*release, "9.8.1")
+    assert result.returncode and "nothing to release" in result.stderr
 
 
 # One version, one set of requirements
@@ -128,17 +179,70 @@ def test_plain_install_brings_no_notebook_or_test_tools():
     }
 
 
-def test_workflow_covers_the_oldest_python_and_torch():
-    workflow = yaml.safe_load(read(".github", "workflows", "test.yml"))
-    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+WORKFLOW = yaml.safe_load(read(".github", "workflows", "test.yml"))
+
+
+def commands(job: str) -> str:
+    return "\n".join(step.get("run", "") for step in WORKFLOW["jobs"][job]["steps"])
+
+
+def test_workflow_covers_all_systems_and_pythons_the_newest_versions_and_the_lowest():
+    matrix = WORKFLOW["jobs"]["test"]["strategy"]["matrix"]
     assert {system.split("-")[0] for system in matrix["os"]} == {"ubuntu", "macos", "windows"}
-    assert ">=" + matrix["python"][0] == PROJECT["requires-python"]
-    [oldest] = matrix["include"]
-    assert oldest["python"] == matrix["python"][0]
-    lowest = dict(requirement(text) for text in PROJECT["dependencies"])
-    for text in oldest["constraints"].split():
-        name, version = requirement(text)
-        assert lowest[name].startswith(version.replace("==", ">=").removesuffix(".*") + ",<")
+    assert matrix["versions"] == ["newest"]
+    [lowest] = [job for job in matrix["include"] if job["versions"] == "lowest"]
+    assert ">=" + lowest["python"] == PROJECT["requires-python"]
+    minors = {int(python.removeprefix("3.")) for python in matrix["python"]}
+    minors |= {int(job["python"].removeprefix("3.")) for job in matrix["include"]}
+    assert minors == set(range(min(minors), max(minors) + 1)) and f"3.{min(minors)}" == lowest["python"]
+    assert f"3.{max(minors)}" in matrix["python"]  # on all systems
+
+
+def test_every_requirement_has_a_lowest_version_that_the_job_of_lowest_versions_takes():
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *(text for extra in extras.values() for text in extra)]
+    assert len(requirements) > 20 and not [text for text in requirements if ">=" not in requirement(text)[1]]
+    steps = WORKFLOW["jobs"]["test"]["steps"]
+    [hold] = [step["run"] for step in steps if step.get("if") == "matrix.versions == 'lowest'"]
+    [file] = re.findall(
+        r"uv pip compile --resolution lowest-direct --all-extras pyproject.toml --output-file (\S+)", hold
+    )
+    assert f"PIP_CONSTRAINT=$PWD/{file}" in hold
+
+
+def test_workflow_asks_for_what_there_is():
+    """Targets of make, extras, files: what a job names exists."""
+    targets = re.search(r"^\.PHONY: (.*)", read("Makefile"), re.MULTILINE)[1].split()
+    extras = set(PROJECT["optional-dependencies"])
+    asked = {"make": set(), "extra": set(), "file": set()}
+    for job in WORKFLOW["jobs"]:
+        asked["make"] |= set(re.findall(r"\bmake (\w+)", commands(job)))
+        asked["extra"] |= {
+            name for names in re.findall(r'"\.\[([\w,]+)\]"', commands(job)) for name in names.split(",")
+        }
+        asked["file"] |= set(re.findall(r"(?<!\S)((?:tests|notebooks|tools)/\S+|\w+\.toml)", commands(job)))
+        asked["file"] |= {
+            step["with"]["environment-file"]
+            for step in WORKFLOW["jobs"][job]["steps"]
+            if "environment-file" in step.get("with", {})
+        }
+    assert {"test", "lint"} <= asked["make"] <= set(targets)
+    assert {"notebooks", "test"} <= asked["extra"] <= extras
+    assert {"environment.yml", "pyproject.toml", "tools/notebooks.py"} <= asked["file"]
+    assert not [file for file in asked["file"] if not (ROOT / file).exists()]
+
+
+def test_workflow_on_windows_runs_the_lines_of_the_readme():
+    """But for how Python is called: there `py` finds the newest, here the matrix says which."""
+    lines = [line.strip() for line in commands("test").splitlines()]
+    shown = re.findall(r"^(?:py |\.venv\\).*", read("README.md"), re.MULTILINE)
+    assert len(shown) == 4 and re.fullmatch(r"py( -3\.\d+)? -m venv \.venv", shown[0])
+    assert "python -m venv .venv" in lines and shown[1] in lines and shown[3] in lines
+
+
+def test_the_wheel_is_built_by_what_builds_the_package():
+    build = tomllib.loads(read("pyproject.toml"))["build-system"]["requires"]
+    assert set(build) <= set(PROJECT["optional-dependencies"]["test"])  # the tests build it without a network
 
 
 # What goes into a wheel
@@ -199,19 +303,86 @@ def test_readme_shows_the_times_that_are_estimated():
     rows = re.findall(r"\]\(notebooks/([\w.-]+\.ipynb)\) \| .* \| (\d+) min(?: \+ (\d+))? \|", read("README.md"))
     said = {name: (int(minutes), int(optional or 0)) for name, minutes, optional in rows}
     assert said == {path.name: shown(path) for path in NOTEBOOKS}
+    hours = int(re.search(r"Together they take about (\d+) hours", read("README.md"))[1])
+    assert abs(60 * hours - sum(minutes for minutes, _ in said.values())) <= 60
 
 
-@pytest.mark.parametrize("file", [path.name for path in sorted(ROOT.glob("*.md"))])
-def test_relative_links_lead_somewhere(file):
-    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", read(file))
-    assert not [link for link in links if not (ROOT / link).exists()]
+def test_readme_is_short_and_begins_with_picture_commands_and_notebooks():
+    lines = read("README.md").splitlines()
+    marks = ("<img", "make lab", "| 00 |", "| 14 |", "## Results")
+    places = [next(number for number, line in enumerate(lines) if mark in line) for mark in marks]
+    assert places == sorted(places) and places[-2] < 50
+    assert len(lines) <= 220
+
+
+def code_of(page: Path) -> str:
+    """A page's blocks of code."""
+    return "\n".join(re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "benchmarks" / "README.md"])
+def test_commands_that_are_written_down_have_the_options_they_name(page):
+    commands = re.findall(r"-m pixelhelpers (.+)", code_of(page))
+    whole = [command for command in commands if not command.endswith("…")]
+    assert len(whole) >= 2
+    for command in whole:
+        command_line._parser().parse_args(shlex.split(command))  # exits at what it does not know
+
+
+def test_readme_names_what_exists():
+    readme = read("README.md")
+    names = set(re.findall(r"\bph\.(\w+(?:\.\w+)*)", readme))
+    targets = set(re.findall(r"\bmake ([a-z]+)", code_of(ROOT / "README.md"))) | set(
+        re.findall(r"`make ([a-z]+)", readme)
+    )
+    assert "load_pretrained" in names and {"lab", "test", "update"} <= targets
+    for name in names:
+        operator.attrgetter(name)(ph)
+    assert targets <= set(re.search(r"^\.PHONY: (.*)", read("Makefile"), re.MULTILINE)[1].split())
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.+?)\s*$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|mailto:)([^)#]*)(?:#([^)]*))?\)", text)
+    links += [(source, "") for source in re.findall(r"<img src=\"([^\"]*)\"", text)]
+    for name, anchor in links:
+        target = page.parent / name if name else page
+        assert target.exists(), name
+        assert not anchor or target.suffix != ".md" or anchor in anchors(target), f"{name} has no heading {anchor!r}"
 
 
 def test_pictures_have_alt_texts():
-    for path in ROOT.glob("*.md"):
+    for path in PAGES:
         text = path.read_text(encoding="utf-8")
-        assert "![](" not in text, path.name
-        assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text)), path.name
+        assert "![](" not in text, path
+        assert all("alt=" in tag for tag in re.findall(r"<img[^>]*>", text)), path
+
+
+def test_the_first_picture_has_a_column_for_each_class_and_its_text_names_them(monkeypatch):
+    from tools import front_picture
+
+    text = re.search(r"<img src=\"\.github/front\.png\"[^>]* alt=\"([^\"]*)\"", read("README.md"))[1]
+    assert all(name.lower() in text.lower() for name in front_picture.NAMES) and len(set(front_picture.NAMES)) == 10
+    drawn = []
+    monkeypatch.setattr(
+        ph, "sample", lambda model, count, label, seed: drawn.append(label) or label[:, None, None, None]
+    )
+    images = front_picture.paint()
+    assert drawn[0].tolist() == sorted([*range(10)] * front_picture.OF_EACH)  # which also `--label 0 1 … 9` asks for
+    assert (images[..., 0, 0, 0] == torch.arange(10)).all()
+    [axis] = front_picture.draw(images.expand(-1, -1, 1, 4, 4)).axes
+    width = axis.images[0].get_array().shape[1] / 10
+    assert [(int(tick.get_position()[0] // width), tick.get_text()) for tick in axis.get_xticklabels()] == [
+        *enumerate(front_picture.NAMES)
+    ]
 
 
 # Tools
@@ -323,7 +494,8 @@ def test_refresh_stores_outputs_and_a_hash_of_the_code(notebook_tool):
     assert len(notebook["cells"]) == 2
     assert "".join(notebook["cells"][1]["outputs"][0]["text"]) == "42\n"
     record = notebook["metadata"]["pixelhelpers"]
-    assert record["source_hash"] == source_hash(notebook) and record["peak_memory_mb"] > 10
+    assert record["source_hash"] == source_hash(notebook)
+    assert record["peak_memory_mb"] >= record["memory_mb_at_rest"] > 10
     notebook["cells"][0]["source"] = "other prose"
     assert record["source_hash"] == source_hash(notebook)
     notebook["cells"][1]["source"] = "print(6 * 8)"
@@ -376,9 +548,10 @@ def test_time_counts_words_cells_and_exercises_and_optional_sections_apart():
         code("print(1)"),
         markdown(f"### Exercise\n<details>{words}</details>\n{words}"),
         code("ph.exercises.check_it(it)"),
+        code("ph.hardware.give_memory_back(globals())"),
         markdown("## The end\n" + words),
     ]
-    assert 15 <= minutes(everybody) < 15.1  # 3 times 2 for words, 1 for a cell, 8 for an exercise
+    assert 15 <= minutes(everybody) < 15.1  # 3 times 2 for words, 1 for a cell, 8 for an exercise; the last is free
     optional = [markdown(f"## 7. Optional: more\n{words}"), code("print(2)"), markdown(f"### Part\n{words}"), code("")]
     whole = everybody[:2] + optional + [markdown(f"{words}\n## Section\n")] + everybody[2:]
     apart = [minutes(part) for part in parts(whole)]
@@ -415,11 +588,29 @@ def benchmark_and_record(name, monkeypatch):
     return importlib.import_module(name), json.loads(record)
 
 
-@pytest.mark.parametrize("name", ["sampling", "compare"])
-def test_readme_shows_the_table_of_the_benchmark(name, monkeypatch):
+@pytest.mark.parametrize("name", ["sampling", "compare", "one_picture", "processes", "training"])
+def test_the_page_of_benchmarks_shows_the_table_of_the_record(name, monkeypatch, tmp_path):
+    """What stands there is what the script would write, and nothing else on the page would change."""
     benchmark, record = benchmark_and_record(name, monkeypatch)
-    begin, end = benchmark.MARKS
-    assert begin + benchmark.table(record) + end in (ROOT / "README.md").read_text(encoding="utf-8")
+    sampling = importlib.import_module("sampling")
+    page = read("benchmarks", "README.md")
+    monkeypatch.setattr(sampling, "README", tmp_path / "README.md")
+    sampling.README.write_text(page, encoding="utf-8")
+    sampling.into_readme(benchmark.FILE, "| nothing |\n")
+    assert sampling.README.read_text(encoding="utf-8") != page
+    sampling.into_readme(benchmark.FILE, benchmark.table(record))
+    assert sampling.README.read_text(encoding="utf-8") == page
+
+
+def test_every_script_that_writes_a_table_finds_its_place():
+    page = read("benchmarks", "README.md")
+    writing = [
+        path.name for path in (ROOT / "benchmarks").glob("*.py") if "into_readme(FILE" in path.read_text("utf-8")
+    ]
+    marks = re.findall(
+        r"^<!-- table of benchmarks/(\w+\.py) -->\n(?:\|.*\n)*<!-- end of table -->\n", page, re.MULTILINE
+    )
+    assert sorted(marks) == sorted(writing) and "learning.py" in marks
 
 
 def test_what_is_tried_first_is_what_was_measured(monkeypatch):

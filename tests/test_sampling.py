@@ -434,6 +434,20 @@ def test_known_values_later_in_the_order_are_said_to_be_ignored(recwarn):
     assert torch.equal(completed[:, :, :2], free[:, :, :2])
 
 
+@pytest.mark.parametrize("kind", [ph.PixelCNN, ph.PixelCNNPlusPlus])
+def test_the_cached_sampler_draws_nothing_and_tells_nothing_where_all_is_known(kind, monkeypatch):
+    model, known, drawn, told = small(kind), torch.arange(6)[:, None].expand(6, 6) < 3, [], []
+    true = sampling.draw
+    monkeypatch.setattr(sampling, "draw", lambda pmf, u, **how: drawn.append(u.numel()) or true(pmf, u, **how))
+    given = torch.randint(4, (1, 6, 6))
+    keywords = {"given": given, "known": known, "seed": 0, "method": "cached"}
+    images = sample(model, 2, on_step=lambda images, done: told.append(int(done.sum())), **keywords)
+    fronts = list(model.fronts(2, (1, 6, 6), torch.zeros(())))
+    assert len(drawn) == len(told) < len(fronts) and sum(drawn) >= 2 * 18
+    assert told == sorted(told) and told[0] > 2 * 18 and told[-1] == 2 * 36
+    assert torch.equal(images, sample(model, 2, **keywords | {"method": "naive"}))
+
+
 def test_known_values_cost_no_forward_pass():
     model, passes = small(), []
     model.register_forward_pre_hook(lambda module, inputs: passes.append(1))

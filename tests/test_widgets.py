@@ -15,7 +15,7 @@ from pixelhelpers.widgets import explorers
 
 
 def parts(box):
-    row, image = box.children
+    row, image, _ = box.children
     return {control.description: control for control in row.children}, image
 
 

@@ -125,14 +125,20 @@ def update() -> None:
         )
 
 
+def environment() -> dict[str, str]:
+    """The variables with which JupyterLab finds what we set (`labconfig/`) and add to it (`labextensions/`)."""
+    paths = ("JUPYTER_CONFIG_PATH", "JUPYTER_PATH")
+    ours = str(ROOT / "tools" / "jupyter")
+    return os.environ | {name: os.pathsep.join(filter(None, [ours, os.environ.get(name)])) for name in paths}
+
+
 def open_lab(words: list[str]) -> None:
-    """Starts JupyterLab on the copy, without its offer of news."""
+    """Starts JupyterLab on the copy, without its offer of news; links from notebook to notebook arrive."""
     command = [sys.executable, "-m", "jupyterlab", f"--LabApp.default_url=/lab/tree/{MINE.name}/{FIRST}"]
     # JupyterLab refuses to run as root unless told to. Root is what containers and rented GPU machines give; the server
     # still listens on localhost only and still asks for its token.
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    settings = os.pathsep.join(filter(None, [str(ROOT / "tools" / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")]))
-    sys.exit(subprocess.call([*command, *words], cwd=ROOT, env=os.environ | {"JUPYTER_CONFIG_PATH": settings}))
+    sys.exit(subprocess.call([*command, *words], cwd=ROOT, env=environment()))
 
 
 def main(words: list[str]) -> None:

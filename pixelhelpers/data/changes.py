@@ -28,7 +28,7 @@ def coloured(images: Images, levels: int = 256, seed: int = 0) -> Images:
     Example:
         >>> from pixelhelpers import load_images
         >>> coloured(load_images("digits"), levels=8)
-        Images('coloured digits': 4000 train, 500 valid, 500 test, each 3×28×28 with 8 levels, 10 classes)
+        Images('coloured digits': 4000 train, 500 valid, 500 test, 3×28×28, 8 levels, 10 classes)
     """
     require(
         images.train.shape[1] == 1 and 2 <= levels <= 256,

@@ -244,13 +244,13 @@ def _reason(error: Exception) -> str:
 
 
 def _tell_unread(unread: dict[str, str], count: int, folder: Path) -> None:
-    """Says in a line what could not be read; an error when that is everything."""
+    """Says what could not be read, a file on each line; an error when that is everything."""
     if unread:
-        some = ", ".join(f"{name!r} ({why})" for name, why in list(unread.items())[:5])
-        more = f" and {len(unread) - 5:,} more, in images.unread" if len(unread) > 5 else ""
+        some = "".join(f"\n  {name!r}: {why}" for name, why in list(unread.items())[:5])
+        more = f"\n  and {len(unread) - 5:,} more, in images.unread" if len(unread) > 5 else ""
         told = f"{len(unread):,} of {count:,} files in {folder.resolve().name} cannot be read"
-        require(len(unread) < count, f"{told}: {some}{more}. Give a folder with whole pictures.", DataError)
-        print(f"{told} and are left out: {some}{more}.")
+        require(len(unread) < count, f"{told}:{some}{more}\nGive a folder with whole pictures.", DataError)
+        print(f"{told} and are left out:{some}{more}")
 
 
 def _members(

@@ -53,7 +53,7 @@ class Images:
     Example:
         >>> from pixelhelpers import load_images
         >>> load_images("digits")
-        Images('digits': 4000 train, 500 valid, 500 test, each 1×28×28 with 256 levels, 10 classes)
+        Images('digits': 4000 train, 500 valid, 500 test, 1×28×28, 256 levels, 10 classes)
     """
 
     train: Tensor
@@ -129,7 +129,7 @@ class Images:
             >>> for level in range(20):
             ...     Image.new("L", (40 + level, 30), level).save(folder / f"{level}.png")
             >>> Images.from_folder(folder, size=8, progress=False)
-            Images('greys': 18 train, 2 valid, no test, each 1×8×8 with 256 levels, no classes)
+            Images('greys': 18 train, 2 valid, no test, 1×8×8, 256 levels, no classes)
         """
         return cls(**read_folder(path, size, channels, valid, seed, progress))
 
@@ -174,7 +174,7 @@ class Images:
         Example:
             >>> codes = np.random.default_rng(0).integers(0, 512, (100, 8, 8))
             >>> Images.from_arrays(codes, levels=512, name="codes")
-            Images('codes': 90 train, 10 valid, no test, each 1×8×8 with 512 levels, no classes)
+            Images('codes': 90 train, 10 valid, no test, 1×8×8, 512 levels, no classes)
         """
         images = {"train": train, "valid": valid, "test": test}
         labels = {"train": train_labels, "valid": valid_labels, "test": test_labels}
@@ -187,7 +187,7 @@ class Images:
         kinds = f"{len(self.classes) or 'no'} classes"
         unread = f", {len(self.unread)} files unread" if self.unread else ""
         shape = "×".join(map(str, self.train.shape[1:]))
-        return f"Images({self.name!r}: {counts}, each {shape} with {self.levels} levels, {kinds}{unread})"
+        return f"Images({self.name!r}: {counts}, {shape}, {self.levels} levels, {kinds}{unread})"
 
     def _settle(self, **fields: Any) -> None:
         for name, value in fields.items():

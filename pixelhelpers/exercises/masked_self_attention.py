@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .verdict import Mistake, ask, exercise
+from .verdict import Mistake, ask, exercise, of_shape
 
 
 @exercise
@@ -126,7 +126,7 @@ def check_attention_step(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) -
         ✗ Not yet. The pixel sees its own key and value: attend first, then put them into the cache.
     """
     generator = torch.Generator().manual_seed(0)
-    heads, size, pixels = 3, 4, 6
+    heads, size, pixels = 2, 5, 6
     query, key, value = torch.randn(3, pixels, heads, size, generator=generator, dtype=torch.float64)
     keys, values = torch.randn(2, heads, 1, size, generator=generator, dtype=torch.float64)  # the start token
     cache = keys.clone(), values.clone()
@@ -212,6 +212,24 @@ def _wrong_step(got: Tensor, query: Tensor, key: Tensor, value: Tensor, keys: Te
             "d is the number of features of *one head*, not of all heads together.",
         ),
         (
+            mix((products / math.sqrt(len(query))).softmax(-1)),
+            "The products are divided by the root of the number of heads: it is the root of a head's features, √d.",
+        ),
+        (mix((products * math.sqrt(size)).softmax(-1)), "The products are multiplied with √d: divide by it."),
+        (
+            mix((products == products.amax(1, keepdim=True)).to(products)),
+            "Only the place with the largest product is heard: the softmax lets all of them speak.",
+        ),
+        (
+            mix((products / math.sqrt(size)).sigmoid()),
+            "A sigmoid weighs each place by itself: over the places the weights must add up to 1.",
+        ),
+        (
+            _attended(query, keys, values).mean(0).expand_as(query),
+            "All heads get the same, the mean of all: each keeps its own.",
+        ),
+        (_attended(query.flip(0), keys, values), "The heads are in another order in the query than in the keys."),
+        (
             mix((products / math.sqrt(places)).softmax(-1)),
             "The products are divided by the root of the number of places: it is the root of a head's features, √d.",
         ),
@@ -251,7 +269,7 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
         >>> check_stored_bytes(lambda side, heads, images: side**4 * heads * images)
         ✗ Not yet. These are the weights, not their bytes: a float32 has 4.
     """
-    for side, heads, images in ((28, 3, 5), (5, 7, 11), (256, 1, 1)):
+    for side, heads, images in ((28, 6, 5), (5, 7, 11), (256, 1, 1)):
         places = side * side
         right = 4 * places * places * heads * images
         result = ask(answer, side, heads, images)
@@ -263,7 +281,11 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
             continue
         for wrong, words in (
             (right / 4, "These are the weights, not their bytes: a float32 has 4."),
-            (2 * right, "A float32 has 4 bytes; 8 are a float64's."),
+            (
+                2 * right,
+                "Twice too many. A float32 has 4 bytes; 8 are a float64's. Or do you keep products *and* weights? Only "
+                "the weights are asked for.",
+            ),
             (
                 right / places,
                 "Each pixel has a weight for each place, not just one: the number of pixels enters twice.",
@@ -278,6 +300,9 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
             (right / images, "Each image has weights of its own: that is the point of attention."),
             (right / heads / images, "Each head and each image has weights of its own."),
             (right / 2, "The shut half is stored, too: as zeros."),
+            (right / 2 * (places - 1) / places, "The shut half is stored, too: as zeros, and so is the diagonal."),
+            (right * ((places + 1) / places) ** 2, "The start token adds no place, and it asks nothing."),
+            (right * heads, "Each head has weights of its own, once: heads enter once."),
             (right / 2 * (places + 1) / places, "The shut half is stored, too: as zeros."),
             (
                 right / places * (places + 1),
@@ -297,3 +322,50 @@ def check_stored_bytes(answer: Callable[[int, int, int], float]) -> str:
             "how many places has each, and how many bytes has a number?"
         )
     return "The fourth power of the side: 79 MB for 16 images of side 28 and two heads, 17 GB for one of side 256."
+
+
+@exercise
+def check_sparse_mask(answer: Callable[[int], Tensor]) -> str:
+    """Checks a mask with few open places through which two layers hear of everything earlier.
+
+    Arguments:
+        answer: takes the side of a square image; returns bool `[pixels, pixels]`: whether a pixel's query may see a
+            place, its own or an earlier one, for side 28 at most 60 places a query.
+
+    Example:
+        >>> check_sparse_mask(lambda side: torch.ones(side**2, side**2).tril().bool())
+        ✗ Not yet. Pixel 60 may see 61 places: 60 are allowed.
+    """
+    side, most = 28, 60
+    pixels = side * side
+    mask = of_shape(ask(answer, side), (pixels, pixels), "a row for each query, a column for each place")
+    if mask.dtype != torch.bool:
+        raise Mistake(f"The mask is {mask.dtype}: return bool.")
+    earlier = torch.ones(pixels, pixels).tril().bool()
+    later = (mask & ~earlier).nonzero()
+    if len(later):
+        if not (mask.T & ~earlier).any():
+            raise Mistake("Rows and columns have changed places: a row is a query, and looks back.")
+        raise Mistake(f"Pixel {int(later[0, 0])} may see place {int(later[0, 1])}, which is later.")
+    crowded = (mask.sum(1) > most).nonzero()
+    if len(crowded):
+        query = int(crowded[0])
+        raise Mistake(f"Pixel {query} may see {int(mask[query].sum())} places: {most} are allowed.")
+    blind = (~mask.any(1)).nonzero()
+    if len(blind):
+        raise Mistake(f"Pixel {int(blind[0])} may see no place at all: its softmax is NaN.")
+    heard = mask.float() @ mask.float() > 0
+    missed = (earlier & ~heard).nonzero()
+    if len(missed):
+        query, place = missed[len(missed) // 2].tolist()
+        (row, column), (above, aside) = divmod(query, side), divmod(place, side)
+        beyond = (earlier & ~heard).nonzero()
+        right = (beyond[:, 1] % side > beyond[:, 0] % side).all() and (
+            beyond[:, 1] // side < beyond[:, 0] // side
+        ).all()
+        raise Mistake(
+            f"After two layers, {len(missed) / int(earlier.sum()):.0%} of all pairs are not connected: the pixel in "
+            f"row {row}, column {column} has not heard of row {above}, column {aside}."
+            + (" All that is missed lies above and to the right: do you remember a hole like that?" if right else "")
+        )
+    return f"{int(mask.sum(1).max())} places at most for each of 784 queries, and two layers hear everything."

@@ -1,4 +1,4 @@
-"""Checks of notebook 10: a level from a uniform number, a likelihood that survives."""
+"""Checks of notebook 10: a level from a uniform number, a likelihood that survives, another bump."""
 
 import math
 from collections.abc import Callable
@@ -38,6 +38,8 @@ def check_level_of(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> s
     if torch.equal(result.double(), right):
         if result.is_floating_point():
             raise Mistake("The levels are right, but they are floats: end with .long().")
+        if result.dtype != torch.int64:
+            raise Mistake(f"The levels are right, but they are {result.dtype}: int64 is asked for, as for any index.")
         return "Inverse CDF, nearest level, and what lies beyond the edge belongs to it."
     places = (x + 1) * (levels - 1) / 2
     suspects = [
@@ -71,6 +73,15 @@ def check_level_of(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> s
         ),
         (kept(rounded(u.logit() / log_scale.exp() + mean)), "You divide by the scale: x = mean + scale * logit(u)."),
         (kept(rounded(log_scale.exp() * u.logit())), "The mean does not act."),
+        (kept(rounded(mean)), "The uniform number does not act: that is the middle of the bump, each time."),
+        (kept(places.ceil()), "You round up: a level lies in the middle of its bin."),
+        (kept(rounded(x)) + 1, "One too high: levels begin with 0."),
+        (kept(rounded(x) + 1), "One too high: levels begin with 0."),
+        (rounded(x).clamp(0, levels), f"There are {levels} levels, and the highest one is {levels - 1}."),
+        (rounded(x) % levels, "What lies beyond one edge comes in at the other: it belongs to the nearest level."),
+        (kept((x * (levels - 1)).round()), "*x* lies between -1 and 1, not between 0 and 1."),
+        (kept(((x + 1) * 127.5).round()), f"You count up to 255: here are {levels} levels."),
+        (kept(rounded(mean + (log_scale / 2).exp() * u.logit())), "The scale is exp(log_scale), no root of it."),
         (((x.clamp(-1, 1) + 1) * 127.5).round(), f"You count up to 255: here are {levels} levels."),
     ]
     name_mistake(result.double(), suspects)
@@ -79,6 +90,33 @@ def check_level_of(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> s
         f"For u = {u[bad]:.3f}, mean {mean[bad]:.3f}, log-scale {log_scale[bad]:.3f} and {levels} levels you return "
         f"{result[bad]}. The CDF reaches u at x = {x[bad]:.3f}; which level is nearest to that?"
     )
+
+
+def _with_other_levels(answer: Callable) -> None:
+    """Asks the same of few levels, and of a bump narrower than any that has come so far."""
+    for levels, mean, log_scale in ((8, 0.2, -1.5), (256, 0.3, -9.0)):
+        every = torch.arange(levels)
+        mean, log_scale = (torch.full((levels,), value) for value in (mean, log_scale))
+        result = of_shape(ask(answer, every.clone(), mean, log_scale, levels), every.shape, "one for each level")
+        right = _log_mass(every, mean.double(), log_scale.double(), levels)
+        if torch.allclose(result.double(), right, rtol=1e-3, atol=2e-3):
+            continue
+        if levels == 8:
+            total = float(result.double().exp().sum())
+            raise Mistake(
+                "With 256 levels all is right. With `levels` = 8, the probabilities of all levels add up to "
+                f"{total:.2f}: what stands for the number of levels in your code?"
+            )
+        wider = _log_mass(every, mean.double(), log_scale.double() + 1, levels)
+        far = int((result.double() - right).abs().argmax())
+        raise Mistake(
+            f"With log-scale -9, level {far} has log-probability {right[far]:.0f} and you return {result[far]:.0f}"
+            + (
+                ": your log-scale has a lower limit. A fair guard, but here you need none."
+                if result[far] > wider[far]
+                else "."
+            )
+        )
 
 
 def _log_mass(level: Tensor, mean: Tensor, log_scale: Tensor, levels: int, reach: float = 1.0) -> Tensor:
@@ -217,6 +255,7 @@ def check_logistic_log_prob(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) 
                 f"{result[100]:.3f}: 1 - exp(-d) cancels for small d. Use torch.expm1."
             )
 
+    _with_other_levels(answer)
     for mean, log_scale in ((-0.9, -5.0), (0.0, -1.0), (0.9, -7.0), (0.0, 7.0)):
         result, _, gradients = tried(every, mean, log_scale)
         for name, own in zip(("mean", "log_scale"), gradients, strict=True):
@@ -227,6 +266,97 @@ def check_logistic_log_prob(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) 
                 f"The values are right, but the gradient for {name} is {own[level]} at level {level}: an infinite "
                 "edge, or a branch of torch.where that is not taken but not finite either. Choose before, not after."
             )
-        if not gradients[0].any():
-            raise Mistake("The values are right, but no gradient comes back: stay with tensors, without .item().")
+        for name, own in zip(("mean", "log_scale"), gradients, strict=True):
+            if not own.any():
+                raise Mistake(
+                    f"The values are right, but no gradient comes back to `{name}`: what cuts it off?"
+                    + (" Stay with tensors, without .item()." if name == "mean" else "")
+                )
     return "Tails, far-off levels, narrow and wide bumps, gradients: the patient is healthy."
+
+
+@exercise
+def check_own_bump(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> str:
+    """Checks a likelihood of levels that is made from another bump than the logistic.
+
+    Arguments:
+        answer: takes levels int64 `[N]`, mean and log_scale float32 `[N]`, and the number of levels; returns nats
+            `[N]`.
+
+    Example:
+        >>> check_own_bump(lambda level, mean, log_scale, levels=256: -math.log(levels) * torch.ones(len(level)))
+        ✗ Not yet. The probabilities add up to 1, but the mean moves nothing: a bump has a place.
+    """
+
+    def tried(mean: float, log_scale: float, levels: int) -> tuple[Tensor, list[Tensor]]:
+        every = torch.arange(levels)
+        parameters = [torch.full((levels,), value, requires_grad=True) for value in (mean, log_scale)]
+        result = ask(answer, every, *parameters, levels)
+        nats = of_shape(result, (levels,), "one log-probability for each level").double()
+        gradients = [torch.zeros(levels)] * 2
+        if result.requires_grad:
+            found = torch.autograd.grad(result.sum(), parameters, allow_unused=True)
+            gradients = [own if own is not None else zero for own, zero in zip(found, gradients, strict=True)]
+        return nats, gradients
+
+    for levels, mean, log_scale in (
+        (256, 0.1, -2.0),
+        (256, -0.9, -4.0),
+        (8, 0.2, -1.5),
+        (256, 1.2, -3.0),
+        (256, 0.0, 1.5),
+    ):
+        nats, gradients = tried(mean, log_scale, levels)
+        case = f"For mean {mean:g}, log-scale {log_scale:g} and {levels} levels"
+        if not nats.isfinite().all():
+            level = int((~nats.isfinite()).nonzero()[0])
+            raise Mistake(
+                f"{case}, level {level} gets {nats[level]:.0f}: no level may be impossible, or one such pixel ends the "
+                "training. Which bump never gets so small that its logarithm is lost?"
+            )
+        total = float(nats.exp().sum())
+        if abs(total - 1) > 2e-3:
+            raise Mistake(f"{case}, the probabilities of all levels add up to {total:.3f}. {_why_not_one(nats)}")
+        if not all(own.isfinite().all() for own in gradients):
+            raise Mistake(f"{case}, the values are right and a gradient is not finite.")
+        shape = nats[1:-1].diff(), _logistic(mean, log_scale, levels)[1:-1].diff()
+        if levels == 256 and mean == 0.1 and torch.allclose(*shape, atol=1e-3):
+            raise Mistake("That is the logistic once more. Take another bump: which others have a CDF, or need none?")
+
+    near, far = (tried(mean, -3.0, 256)[0] for mean in (0.0, 0.5))
+    if torch.allclose(near, far, atol=1e-3):
+        raise Mistake("The probabilities add up to 1, but the mean moves nothing: a bump has a place.")
+    for nats, mean in ((near, 0.0), (far, 0.5)):
+        likeliest = 2 * float(nats[1:-1].argmax() + 1) / 255 - 1  # the outer levels own their tails
+        if abs(likeliest - mean) > 0.02:
+            raise Mistake(f"With mean {mean} the likeliest level lies at {likeliest:.2f} on the scale from -1 to 1.")
+        top = int(nats[1:-1].argmax()) + 1
+        if (nats[1:top].diff() < -1e-4).any() or (nats[top:-1].diff() > 1e-4).any():
+            raise Mistake("Further away from the mean is likelier in places: a bump falls on both sides.")
+    narrow, wide = (float(torch.special.entr(tried(0.1, log_scale, 256)[0].exp()).sum()) for log_scale in (-4.0, -3.0))
+    if not 0.5 < wide - narrow < 1.5:
+        raise Mistake(
+            f"The entropy grows by {wide - narrow:.2f} nats when the log-scale grows by 1: a bump that is e times as "
+            "wide has 1 more."
+        )
+    for name, own in zip(("mean", "log_scale"), tried(0.1, -3.0, 256)[1], strict=True):
+        if not own.any():
+            raise Mistake(f"The values are right, but no gradient comes back to `{name}`: what cuts it off?")
+    return "A bump of your own: it adds up to 1, has a place and a width, and leaves no level without a chance."
+
+
+def _logistic(mean: float, log_scale: float, levels: int) -> Tensor:
+    mean, log_scale = (torch.full((levels,), value, dtype=torch.float64) for value in (mean, log_scale))
+    return _log_mass(torch.arange(levels), mean, log_scale, levels)
+
+
+def _why_not_one(nats: Tensor) -> str:
+    if (nats >= 0).all() and (nats <= 1).all():
+        return "Are these probabilities? Return their logarithms."
+    if abs(float((-nats).exp().sum()) - 1) < 2e-3:
+        return "Are these negative log-probabilities? Leave the sign to the loss."
+    if abs(float((nats * math.log(2)).exp().sum()) - 1) < 2e-3:
+        return "Are these bits? Return nats."
+    if abs(float(nats.exp().sum()) * 2 / (len(nats) - 1) - 1) < 0.05:
+        return "Is this a density? A level has the area over its bin."
+    return "What is the area over a bin, and who owns the tails beyond 0 and the last level?"

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,8 +54,8 @@ def check_early_stopping(answer: Callable[[list[float], int], tuple[int, int]]) 
     name = next(name for name in given if given[name] != right[name])
     scores, patience = _SCORES[name]
     raise Mistake(
-        f"{name.capitalize()}, {scores} with patience {patience}: you say (kept, stopped) = {given[name]}; "
-        f"it keeps epoch {right[name][0]} and stops after epoch {right[name][1]}."
+        f"{name.capitalize()}, {scores} with patience {patience}: you say (kept, stopped) = {given[name]}. Go through "
+        "it by hand: after each epoch, which one is the best so far, and how long ago was it?"
     )
 
 
@@ -79,11 +80,11 @@ def _mistaken_stops() -> dict[str, Callable[[list[float], int], tuple[int, int]]
         kept, stopped = early_stop(scores, patience)
         return kept - 1, stopped - 1
 
-    def rises(scores, patience):  # as many rises in a row as the patience
+    def rises(scores, patience, worse=operator.gt):  # as many rises in a row as the patience
         best, run = 0, 0
         for epoch in range(1, len(scores)):
             best = epoch if scores[epoch] < scores[best] else best
-            run = run + 1 if scores[epoch] > scores[epoch - 1] else 0
+            run = run + 1 if worse(scores[epoch], scores[epoch - 1]) else 0
             if run >= patience:
                 return best + 1, epoch + 1
         return best + 1, len(scores)
@@ -107,6 +108,24 @@ def _mistaken_stops() -> dict[str, Callable[[list[float], int], tuple[int, int]]
     def maximum(scores, patience):
         return early_stop([-score for score in scores], patience)
 
+    def too_patient(scores, patience):
+        return early_stop(scores, patience)[0], early_stop(scores, patience)[1] + 1
+
+    def beyond_the_end(scores, patience):
+        kept, _ = early_stop(scores, patience)
+        return kept, kept + patience
+
+    def rises_or_stays(scores, patience):
+        return rises(scores, patience, lambda later, earlier: later >= earlier)
+
+    def early(scores, patience):
+        best = 0
+        for epoch, score in enumerate(scores):
+            best = epoch if score < scores[best] else best
+            if epoch - best >= patience - 1:
+                return best + 1, epoch + 1
+        return best + 1, len(scores)
+
     return {
         "Nothing is ever stopped: you look at all scores, but those after the stop do not exist.": lambda s, p: (
             (s.index(min(s)) + 1, len(s))
@@ -126,6 +145,23 @@ def _mistaken_stops() -> dict[str, Callable[[list[float], int], tuple[int, int]]
         ),
         "You stop one epoch early: `patience` epochs without a better score are allowed to pass.": (
             lambda s, p: early_stop(s, max(1, p - 1))
+        ),
+        "You stop one epoch early: `patience` epochs without a better score are allowed to pass. (With patience 1 you "
+        "stop at once.)": early,
+        "You say one epoch too many, even where the scores end: it is the last one that *was* trained.": too_patient,
+        "Kept + patience may be later than the last score: training also ends when there are no more epochs.": (
+            beyond_the_end
+        ),
+        "You count epochs that are no better than the one before: what counts is how long the *best* score has "
+        "not been beaten.": rises_or_stays,
+        "You keep the right epoch, but train all of them: after `patience` epochs without a better score comes no "
+        "other.": lambda s, p: (early_stop(s, p)[0], len(s)),
+        "The epoch that is kept is counted from 0, the other from 1.": lambda s, p: (
+            (early_stop(s, p)[0] - 1, early_stop(s, p)[1])
+        ),
+        "You take patience to be 3, whatever you are given.": lambda s, p: early_stop(s, 3),
+        "You return the best *score*: return the epoch it belongs to.": lambda s, p: (
+            (int(s[early_stop(s, p)[0] - 1]), early_stop(s, p)[1])
         ),
         "You count rises from one epoch to the next: what counts is how long the *best* score has not been "
         "beaten; a score may fall and still be worse than the best.": rises,
@@ -157,7 +193,12 @@ def check_shifted_distance(answer: Callable[[Tensor, Tensor, int], float]) -> st
     pairs = _pairs()
     given = []
     for a, b, shift in pairs:
-        result = ask(answer, a.clone(), b.clone(), shift)
+        try:
+            result = ask(answer, a.clone(), b.clone(), shift)
+        except ValueError:
+            if shift:
+                raise
+            raise Mistake("With shift 0, too, there is a place to try: are both ends included in your loops?") from None
         try:
             given.append(float(result))
         except (TypeError, ValueError):
@@ -289,6 +330,14 @@ def _mistaken_distances() -> dict[str, Callable[[Tensor, Tensor, int], float]]:
         x, y = (part.to(torch.uint8) for part in _overlap(a, b, down, right))
         return float((x - y).square().double().mean().sqrt())
 
+    def deviation(a, b, down, right):
+        x, y = _overlap(a, b, down, right)
+        return float((x - y).std())
+
+    def mean_alone(a, b, down, right):
+        x, y = _overlap(a, b, down, right)
+        return abs(float((x - y).mean()))
+
     def largest(a, b, shift):
         return max(overlap(a, b, *step) for step in both(shift))
 
@@ -324,6 +373,25 @@ def _mistaken_distances() -> dict[str, Callable[[Tensor, Tensor, int], float]]:
         "Only straight shifts are tried: down and right can happen together.": over(cross, overlap),
         "Only shifts of rows are tried: columns shift as well.": over(rows, overlap),
         "Only shifts of columns are tried: rows shift as well.": over(columns, overlap),
+        "Only steps on a diagonal are tried: down and right are two measures, each from -shift to shift.": over(
+            lambda shift: [(step, step) for step in range(-shift, shift + 1)], overlap
+        ),
+        "Down and right together stay within `shift`: each of them may be as large.": over(
+            lambda shift: [(down, right) for down, right in both(shift) if abs(down) + abs(right) <= shift], overlap
+        ),
+        "Only the largest shift is tried: smaller ones, and none at all, count as well.": over(
+            lambda shift: [step for step in both(shift) if max(map(abs, step)) == shift], overlap
+        ),
+        "One shift too many is tried: `shift` is the largest.": lambda a, b, shift: over(both, overlap)(
+            a, b, shift + 1
+        ),
+        "You try shifts by 1, whatever `shift` says.": lambda a, b, shift: over(both, overlap)(a, b, 1),
+        "You try shifts by 2, whatever `shift` says.": lambda a, b, shift: over(both, overlap)(a, b, 2),
+        "That is a share of 255: levels stay as they are.": lambda a, b, shift: over(both, overlap)(a, b, shift) / 255,
+        "That is the standard deviation, which forgives a difference of brightness: take the mean square.": over(
+            both, deviation
+        ),
+        "Differences of opposite sign cancel: square first, then take the mean.": over(both, mean_alone),
         "You take the largest distance over the shifts: take the smallest.": largest,
         "You average over the shifts: take the smallest.": average,
     }
@@ -369,6 +437,7 @@ def check_diagnosis(answer: Mapping[str, Any]) -> str:
         raise Mistake('Give a dictionary with one word for each of the runs "A", "B", "C" and "D".')
     if any(word is None or word is ... for word in answer.values()):
         raise Unsolved
+    answer = {run: word.strip().lower() if isinstance(word, str) else word for run, word in answer.items()}
     for run, word in answer.items():
         if word not in DIAGNOSES:
             raise Mistake(f"{run}: {word!r} is none of {', '.join(DIAGNOSES)}.")

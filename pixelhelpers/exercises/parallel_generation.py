@@ -1,4 +1,4 @@
-"""Checks of notebook 12: the order of a multiscale model, the price of independence."""
+"""Checks of notebook 12: the order of a multiscale model, the price of independence, another order."""
 
 import itertools
 import math
@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from .verdict import Mistake, ask, exercise
+from .verdict import Mistake, ask, exercise, of_shape
 
 GROUPS = {"upper right": (0, 1), "lower left": (1, 0), "lower right": (1, 1)}  # where in a square of 2x2
 
@@ -76,15 +77,30 @@ def check_ranks(answer: Callable[[int, int, int], Tensor]) -> str:
                 f"For {height} × {width} pixels and {doublings} doubling{'s' * (doublings > 1)} you return {kind}: "
                 f"return a tensor ({height}, {width})."
             )
-        result = result.long()
-        if torch.equal(result, right):
+        if torch.equal(result.long(), right):
+            if result.dtype != torch.int64:
+                raise Mistake(f"The ranks are right, but they are {result.dtype}: int64 is asked for.")
             continue
+        result = result.long()
         rows, columns = height // 2**doublings, width // 2**doublings
         task = f"For {height} × {width} pixels and {doublings} doubling{'s' * (doublings > 1)}"
         variants = (
             (
                 torch.arange(height * width).view(height, width),
                 "This is raster order, a turn for every pixel: the pixels of a group share one.",
+            ),
+            (right.max() - right, "The last one comes first: you count backwards."),
+            (
+                _ranks(width, height, doublings).mT,
+                "Height and width are swapped: the smallest image goes column by column, and so do the groups.",
+            ),
+            (
+                torch.where(right < rows * columns, right, right - rows * columns),
+                "The groups count from 0 again: they go on where the smallest image has stopped.",
+            ),
+            (
+                _ranks(height, width, doublings - 1),
+                "One doubling too few: the smallest image has every 2^doublings-th pixel of every 2^doublings-th row.",
             ),
             (right + 1, "You count from 1: the first pixel has rank 0."),
             (
@@ -253,3 +269,53 @@ def check_price(answer: Callable[[Tensor], float]) -> str:
             f"What the independent model pays for each pixel is {float(one):.3f} and {float(other):.3f} bits."
         )
     return "The mutual information: 1 bit for two coins that always agree, 0 for two that know nothing of each other."
+
+
+@exercise
+def check_own_order(answer: Callable[[int, int], Tensor]) -> str:
+    """Checks an order in which many pixels are drawn at once, but no neighbours, and none from nothing.
+
+    Arguments:
+        answer: takes height and width; returns int64 `[height, width]`, in which turn each pixel is drawn: one pixel in
+            turn 0, every other one next to a pixel that is there (of the eight around it), no two neighbours in one
+            turn, and fewer than 55 turns for 28 × 28.
+
+    Example:
+        >>> check_own_order(lambda height, width: torch.arange(height * width).view(height, width))
+        ✗ Not yet. All rules are kept, in 784 turns. The multiscale model takes 55: draw more pixels at once.
+    """
+    turns = 0
+    for height, width in ((28, 28), (20, 26)):
+        rank = of_shape(ask(answer, height, width), (height, width), "a turn for each pixel")
+        if rank.dtype != torch.int64:
+            raise Mistake(f"The turns are {rank.dtype}: int64 is asked for.")
+        first = (rank == 0).nonzero().tolist()
+        if rank.min() != 0 or len(first) != 1:
+            raise Mistake(
+                f"{len(first)} pixels are drawn in turn 0, and the first turn is {int(rank.min())}: begin with one "
+                "pixel in turn 0."
+            )
+        number = len(rank.unique())
+        if int(rank.max()) != number - 1:
+            raise Mistake(f"The last turn is {int(rank.max())}, but only {number} are used: leave none out.")
+        around = F.pad(rank, (1, 1, 1, 1), value=number).unfold(0, 3, 1).unfold(1, 3, 1).flatten(2)
+        around = torch.cat([around[..., :4], around[..., 5:]], -1)
+        same, alone = (around == rank[..., None]).any(-1), (around >= rank[..., None]).all(-1) & (rank > 0)
+        if same.any():
+            row, column = same.nonzero()[0].tolist()
+            raise Mistake(
+                f"The pixel at {(row, column)} is drawn together with one right beside it, or at its corner (turn "
+                f"{int(rank[row, column])}): neighbours would not know of each other."
+            )
+        if alone.any():
+            row, column = alone.nonzero()[0].tolist()
+            raise Mistake(
+                f"When the pixel at {(row, column)} is drawn (turn {int(rank[row, column])}), none of the eight around "
+                "it is there yet."
+            )
+        turns = turns or number
+        if number >= 55:
+            raise Mistake(
+                f"All rules are kept, in {number} turns. The multiscale model takes 55: draw more pixels at once."
+            )
+    return f"{turns} turns for 28 × 28, no neighbours in one of them, and each pixel has somebody to go by."

@@ -1,11 +1,11 @@
-"""Checks of notebook 11: what comes through the smaller sizes, means that move."""
+"""Checks of notebook 11: what comes through the smaller sizes, means that move, a way down and up."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .verdict import Mistake, ask, exercise, name_mistake, of_shape
+from .verdict import Mistake, ask, exercise, learns, name_mistake, of_shape
 
 
 @exercise
@@ -98,9 +98,11 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
     generator = torch.Generator().manual_seed(0)
     means, coefficients = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
     levels = 8
-    for red, green in ((6, 1), (0, 5)):
+    for red, green in ((6, 2), (0, 5)):
         result = ask(answer, means.clone(), coefficients.clone(), torch.tensor(red), torch.tensor(green), levels)
-        result = of_shape(result, means.shape, "a mean for each channel and component").double()
+        result = of_shape(result, means.shape, "a mean for each channel and component")
+        if result.dtype != means.dtype:
+            raise Mistake(f"The means came as {means.dtype} and go as {result.dtype}: leave them as they are.")
 
         def moved(r, g, to_green=coefficients[0], red_to_blue=coefficients[1], green_to_blue=coefficients[2]):
             return torch.stack([means[0], means[1] + to_green * r, means[2] + red_to_blue * r + green_to_blue * g])
@@ -112,6 +114,24 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
         one, two, three = coefficients
         suspects = (
             (means, "No mean has moved."),
+            (
+                moved(r, g).clamp(-1, 1),
+                "You limit the means to -1 … 1: a mean may lie beyond, the outer levels own it.",
+            ),
+            (means - (moved(r, g) - means), "The means move the wrong way: add, do not subtract."),
+            (means + 2 * (moved(r, g) - means), "The means move twice as far as they should."),
+            (moved(r, g, *coefficients.tanh()), "The coefficients come ready: here they take no tanh."),
+            (
+                moved(r + 1, g + 1),
+                "The levels act on a scale from 0 to 2: the middle of the scale is 0, so take 1 away.",
+            ),
+            *(
+                (
+                    moved(r, g, *(coefficients[place] for place in order)),
+                    "The rows of coefficients are mixed up: they are R to G, R to B, G to B, in this order.",
+                )
+                for order in ((2, 1, 0), (1, 2, 0), (2, 0, 1))
+            ),
             (
                 moved(red, green),
                 f"The levels act as numbers from 0 to {levels - 1}. They lie on the scale from -1 to 1.",
@@ -155,4 +175,72 @@ def check_moved_means(answer: Callable[[Tensor, Tensor, Tensor, Tensor, int], Te
             f"For levels R = {red} and G = {green} of {levels}, the means of {channel} are not right. On the scale "
             f"from -1 to 1 these lie at {r:.3f} and {g:.3f}."
         )
+    means, coefficients = means.requires_grad_(), coefficients.requires_grad_()
+    levels_drawn = torch.tensor(red), torch.tensor(green)
+    learns(
+        ask(answer, means.clone(), coefficients.clone(), *levels_drawn, levels), means=means, coefficients=coefficients
+    )
     return "G follows R, B follows both, by levels that were drawn."
+
+
+@exercise
+def check_down_and_up(answer: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]) -> str:
+    """Checks a way down to half the size and up again that no pixel learns its future from.
+
+    Arguments:
+        answer: two functions, down `[N, C, H, W]` to `[N, C, H / 2, W / 2]` for even sides, and up, back again.
+            Together they are of type B: a pixel of the result may depend on itself and on what is drawn before.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> down, up = (lambda x: F.avg_pool2d(x, 2)), (lambda h: F.interpolate(h, scale_factor=2))
+        >>> check_down_and_up((down, up))  # doctest: +ELLIPSIS
+        ✗ Not yet. The pixel at (2, 2) is told of (2, 3), which is drawn later...
+    """
+    if not isinstance(answer, tuple | list) or len(answer) != 2 or not all(map(callable, answer)):
+        raise Mistake("Give two functions, (down, up).")
+    down, up = answer
+    generator = torch.Generator().manual_seed(0)
+    side = 8
+    x = torch.randn(1, 1, side, side, generator=generator, dtype=torch.float64)
+    for given, function, shape in (
+        (torch.randn(2, 3, 6, side, dtype=torch.float64), down, (2, 3, 3, side // 2)),
+        (torch.randn(2, 3, 3, side // 2, dtype=torch.float64), up, (2, 3, 6, side)),
+    ):
+        of_shape(ask(function, given), shape, "half the size" if function is down else "twice the size")
+
+    def both(x: Tensor) -> Tensor:
+        return ask(up, ask(down, x))
+
+    wide = torch.cat([both(x + bump) for bump in (0.0, *_bumps(side))])
+    moves = (wide[1:] != wide[0]).any(1).flatten(1).T  # [outputs, inputs]
+    place = torch.arange(side * side)
+    later = moves & (place > place[:, None])
+    if later.any():
+        inside = 2 * side + 2  # the first place where no border explains it
+        output, told = (later[inside:] if later[inside:].any() else later).nonzero()[0].tolist()
+        output += inside if later[inside:].any() else 0
+        raise Mistake(
+            f"The pixel at {divmod(output, side)} is told of {divmod(told, side)}, which is drawn later. Which pixel "
+            "of a square is drawn first, and what is there by then?"
+        )
+    if not moves.any():
+        raise Mistake("Nothing comes through: change the image, and the result stays the same.")
+    deaf = ~moves.any(1)
+    if deaf[3 * side :].any():
+        at = divmod(int(deaf[3 * side :].nonzero()[0]) + 3 * side, side)
+        raise Mistake(f"The pixel at {at} hears nothing, and there are rows enough above it.")
+    mute = ~moves.any(0)[: (side - 4) * side].view(-1, side)[:, : side - 2]
+    if mute.any():
+        raise Mistake(
+            f"Nobody hears of the pixel at {tuple(mute.nonzero()[0].tolist())}, and of {int(mute.sum()) - 1} others: "
+            "half the size is to stand for the whole image, not for a part of its pixels."
+        )
+    x = x.requires_grad_()
+    learns(both(x), x=x)
+    return "Down, up, and nobody is told of what is still to be drawn."
+
+
+def _bumps(side: int) -> Tensor:
+    """One image for each pixel, changed in that pixel alone and by much."""
+    return 100 * torch.eye(side * side, dtype=torch.float64).view(-1, 1, 1, side, side)

@@ -1,15 +1,21 @@
-"""Checks of notebook 02: the residual block, and how many blocks it takes to see a whole image."""
+"""Checks of notebook 02: the residual block, the whole network, how many blocks see an image, far sight for little."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .verdict import Mistake, ask, exercise
+from ..layers import MaskedConv2d
+from ..models import ResidualBlock
+from ..probes import CausalityError, check_causal, receptive_field
+from .verdict import Mistake, Unsolved, ask, exercise
 
 HIDDEN = 8
 SIDE = 7
+OTHERS = (F.gelu, F.leaky_relu, F.elu, F.silu, F.softplus, F.selu, torch.tanh, torch.sigmoid)
 
 
 @exercise
@@ -45,14 +51,12 @@ def check_residual_block(answer: type[nn.Module]) -> str:
     if not calls:
         raise Mistake("The block has no convolution: make three ph.MaskedConv2d in __init__.")
     _shape_is_kept(out, x)
+    _takes_no_mean(block)
     _is_causal(block, x)
     _adds_its_input(block, x, given, calls[-1][0])
     _has_the_widths([conv for conv, _ in calls])
-    _has_a_relu_before_each(calls)
-    squeeze, look, widen = (conv for conv, _ in calls)
-    expected = x + widen(look(squeeze(x.relu()).relu()).relu())
-    if not torch.allclose(out, expected):
-        raise Mistake("The parts are right, but the output is not x + widen(relu(look(relu(squeeze(relu(x)))))).")
+    _has_a_relu_before_each(x, calls)
+    _is_what_the_picture_says(block, x, [conv for conv, _ in calls])
     return "Squeeze, look, widen, add: 9,216 live weights at 64 features, a plain 3×3 has 20,480."
 
 
@@ -68,6 +72,11 @@ def _record(block: nn.Module) -> list[tuple[nn.Conv2d, Tensor]]:
 
 def _why_shapes_clash(block: nn.Module, error: RuntimeError) -> str:
     convs = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
+    if convs and convs[0].in_channels != HIDDEN:
+        return (
+            f"The block was made with hidden = {HIDDEN}, but its first convolution takes {convs[0].in_channels} "
+            "features: a number stands where the argument `hidden` should."
+        )
     if convs and convs[-1].out_channels != HIDDEN:
         return (
             f"The last convolution gives {convs[-1].out_channels} features, but the input that "
@@ -91,6 +100,15 @@ def _shape_is_kept(out: Tensor, x: Tensor) -> None:
     raise Mistake(f"The block maps {tuple(x.shape)} to {tuple(out.shape)}: the shape must stay as it is.")
 
 
+def _takes_no_mean(block: nn.Module) -> None:
+    for module in block.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
+            raise Mistake(
+                f"There is a {type(module).__name__} inside. Its mean runs over pixels that are not drawn yet (in "
+                "BatchNorm, while training): it leaks. PixelCNN has no normalisation."
+            )
+
+
 def _is_causal(block: nn.Module, x: Tensor) -> None:
     """Looks at which pixels move what the block adds to the middle one."""
     middle = SIDE // 2
@@ -100,19 +118,38 @@ def _is_causal(block: nn.Module, x: Tensor) -> None:
     for feature in range(HIDDEN):
         (gradient,) = torch.autograd.grad(added[:, feature, middle, middle].sum(), x, retain_graph=True)
         seen |= (gradient.abs() > 1e-12).any(0).any(0)
+    kinds = [getattr(module, "mask_type", "B") for module in block.modules()]
+    if not seen.any() and "A" not in kinds:
+        raise Mistake(
+            "No gradient comes back through what the block adds, so its convolutions would never learn: "
+            "`.detach()`, `.data` or `no_grad` cuts it off."
+        )
     if seen[middle + 1 :].any() or seen[middle, middle + 1 :].any():
         raise Mistake(
             "The block leaks: a pixel sees pixels to its right or below. A plain nn.Conv2d does "
             "that; use "
             'ph.MaskedConv2d("B", …).'
         )
-    kinds = [getattr(module, "mask_type", "B") for module in block.modules()]
     if "A" in kinds or not seen[middle, middle]:
         raise Mistake(
             "A convolution inside is of type A. Features are made of earlier pixels already, and "
             "type A hides the "
             "newest of them: all convolutions after the stem are of type B."
         )
+
+
+def _later_changed(x: Tensor) -> Tensor:
+    """Other values in the lower rows."""
+    return torch.cat([x[:, :, : SIDE // 2], 3 * x[:, :, SIDE // 2 :] + 1], 2)
+
+
+def _early_outputs_in_training(block: nn.Module, x: Tensor) -> Tensor:
+    """The upper rows that come out; dropout, if there is any, drops the same each time."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        out = block.train()(x.clone())
+    block.eval()
+    return out[:, :, : SIDE // 2]
 
 
 def _adds_its_input(block: nn.Module, x: Tensor, given: Tensor, last: nn.Conv2d) -> None:
@@ -173,12 +210,302 @@ def _has_the_widths(convs: list[nn.Conv2d]) -> None:
         )
 
 
-def _has_a_relu_before_each(calls: list[tuple[nn.Conv2d, Tensor]]) -> None:
+def _has_a_relu_before_each(x: Tensor, calls: list[tuple[nn.Conv2d, Tensor]]) -> None:
+    before = [x, *(conv(given) for conv, given in calls[:-1])]  # what each activation gets
+    for activation in OTHERS:
+        if any(torch.allclose(given, activation(h)) for h, (_, given) in zip(before, calls, strict=True)):
+            raise Mistake(
+                f"The picture asks for ReLU before each convolution; one gets its input from {_named(activation)}."
+            )
     bare = [name for name, (_, x) in zip(("first", "second", "third"), calls, strict=True) if x.min() < 0]
     if len(bare) == 3:
         raise Mistake("There is no ReLU: without one, all blocks together are a single linear map of their input.")
     if bare:
         raise Mistake(f"A ReLU is missing before the {' and the '.join(bare)} convolution: it gets negative numbers.")
+
+
+def _named(activation: Callable) -> str:
+    return activation.__name__.replace("_", " ")
+
+
+def _is_what_the_picture_says(block: nn.Module, x: Tensor, convs: list[nn.Conv2d]) -> None:
+    """Compares output, training mode and gradients with those of the block that the picture shows."""
+    squeeze, look, widen = convs
+    x = x.clone().requires_grad_()
+    added = widen(look(squeeze(x.relu()).relu()).relu())
+    right, out = x + added, block(x)
+    if not torch.allclose(out, right):
+        factor = (((out - x) * added).sum() / added.square().sum()).item()
+        if torch.allclose(out - x, factor * added):
+            how = "subtracted from" if factor == -1 else f"multiplied by {factor:.3g} and added to"
+            raise Mistake(f"What the convolutions give is {how} the input: the picture has a plain + there.")
+        raise Mistake(
+            "The convolutions, their ReLUs and the skip are there, but something else happens between them: follow "
+            "the picture arrow by arrow."
+        )
+    if (_early_outputs_in_training(block, x) - _early_outputs_in_training(block, _later_changed(x))).any():
+        raise Mistake(
+            "Right in evaluation mode, but in training mode a pixel sees later ones: a mean over the image or the "
+            "batch, as in batch normalisation."
+        )
+    score = torch.randn_like(right)
+    (expected,) = torch.autograd.grad((right * score).sum(), x)
+    (gradient,) = torch.autograd.grad((block.eval()(x) * score).sum(), x)
+    if not torch.allclose(gradient, expected):
+        raise Mistake(
+            "The output is right, but the gradient does not come back along the skip: x is added without `.detach()`, "
+            "since that free path is what the skip is for."
+        )
+
+
+# -- the whole network ----------------------------------------------------------------------------
+
+TABLE = (
+    ("image: integers 0 … 15", 1, 0),
+    ("scaled to −1 … 1", 1, 0),
+    ("stem", 24, 288),
+    ("residual block 1", 24, 1296),
+    ("residual block 2", 24, 1296),
+    ("residual block 3", 24, 1296),
+    ("ReLU, convolution", 32, 768),
+    ("ReLU, convolution: logits", 16, 512),
+)
+
+
+class _Network(nn.Module):
+    """What the table describes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = MaskedConv2d("A", 1, 24, 5)
+        self.blocks = nn.Sequential(*(ResidualBlock(24) for _ in range(3)))
+        self.first, self.second = MaskedConv2d("B", 24, 32, 1), MaskedConv2d("B", 32, 16, 1)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        return x * (2 / 15) - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(self.blocks(self.stem(self.scaled(x))).relu()).relu())
+
+
+class _Variant(_Network):
+    """The same with one mistake in how the layers are joined."""
+
+    def __init__(self, scaled: Callable | None = None, stem: Callable | None = None, relus: str = "12"):
+        super().__init__()
+        self.scaled = scaled or self.scaled
+        self.after_stem, self.relus = stem or (lambda h: h), relus
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.blocks(self.after_stem(self.stem(self.scaled(x))))
+        h = self.first(h.relu() if "1" in self.relus else h)
+        return self.second(h.relu() if "2" in self.relus else h)
+
+
+JOINTS: dict[str, Callable[[], _Variant]] = {
+    "The image is not scaled: integers 0 … 15 go to the stem.": lambda: _Variant(lambda x: x.float()),
+    "The image is scaled to 0 … 1: the table says −1 … 1.": lambda: _Variant(lambda x: x / 15),
+    "The image is scaled as if it had 256 levels: 15 must become 1.": lambda: _Variant(lambda x: x / 127.5 - 1),
+    "The image is divided by half of 16, so that the highest level, 15, does not become 1.": lambda: _Variant(
+        lambda x: x / 8 - 1
+    ),
+    "The image is divided by 7, so that the highest level, 15, becomes more than 1.": lambda: _Variant(
+        lambda x: x / 7 - 1
+    ),
+    "The image is scaled by its own darkest and brightest pixel: 0 must become −1 and 15 become 1, in every image.": (
+        lambda: _Variant(lambda x: (x - x.amin()) / (x.amax() - x.amin()) * 2.0 - 1)
+    ),
+    "The scaled image became integers again, −1, 0 or 1.": lambda: _Variant(lambda x: (x / 7.5 - 1).int().float()),
+    "A ReLU stands between stem and blocks. The table has none there; each block begins with its own.": (
+        lambda: _Variant(stem=torch.relu)
+    ),
+    "There is no ReLU between the blocks and the first convolution of the head.": lambda: _Variant(relus="2"),
+    "There is no ReLU between the two convolutions of the head: together they are one linear map.": lambda: _Variant(
+        relus="1"
+    ),
+    "There is no ReLU in the head.": lambda: _Variant(relus=""),
+}
+
+
+@exercise
+def check_network(answer: Callable[[], nn.Module]) -> str:
+    """Checks a whole PixelCNN that was written from the table of shapes and live weights, `TABLE`.
+
+    Arguments:
+        answer: the class, called without arguments; its objects map integers `[N, 1, H, W]` from 0 to 15 to logits
+            `[N, 16, H, W]`.
+
+    Example:
+        >>> from pixelhelpers import PixelCNN
+        >>> check_network(PixelCNN)  # doctest: +ELLIPSIS
+        ✗ Not yet. The last convolution gives 256 numbers per pixel: one for each of 16 levels is asked for.
+    """
+    if isinstance(answer, nn.Module):
+        raise Mistake("Give the class itself, not an object made from it.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network, reference = answer(), _Network()
+        x = torch.randint(2, 12, (3, 1, SIDE, SIDE + 2), dtype=torch.uint8)  # neither black nor white
+    if not isinstance(network, nn.Module):
+        raise Mistake("Called without arguments, your class must give a torch.nn.Module.")
+    network = network.eval()
+    record = _record(network)
+    given = x.clone()
+    out = ask(network, given)
+    if not torch.equal(given, x):
+        raise Mistake("forward changed the images that it was given: make new ones.")
+    convs = [conv for conv, _ in record]
+    _has_the_layers(convs)
+    _gives_logits(out, x)
+    _takes_no_mean(network)
+    targets = [module for module in reference.modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        for conv, target in zip(convs, targets, strict=True):
+            conv.weight.copy_(target.weight)
+            conv.bias.copy_(target.bias)
+    _is_joined(network, reference, x)
+    return "All of it: every shape, every live weight, and the very logits of ours once it has the same weights."
+
+
+def _live(conv: nn.Conv2d) -> int:
+    mask = getattr(conv, "mask", torch.ones(()))
+    return int(mask.expand_as(conv.weight).sum())
+
+
+def _has_the_layers(convs: list[nn.Conv2d]) -> None:
+    """Goes through the convolutions in the order of use."""
+    if not convs:
+        raise Mistake("The network has no convolution: make them from ph.MaskedConv2d in __init__.")
+    last = convs[-1].out_channels
+    if last != 16:
+        raise Mistake(f"The last convolution gives {last} numbers per pixel: one for each of 16 levels is asked for.")
+    stem = convs[0]
+    if (stem.in_channels, stem.out_channels) != (1, 24):
+        raise Mistake(f"The stem goes from {stem.in_channels} to {stem.out_channels} features: the table says 1 to 24.")
+    if _live(stem) != 288:
+        taps = _live(stem) // 24
+        raise Mistake(
+            f"Your stem has {_live(stem)} live weights, {taps} for each of 24 features; the table says 288. How many "
+            "taps are that for each, and which kernel and type of mask has so many?"
+        )
+    if not hasattr(stem, "mask"):
+        raise Mistake("The stem is a plain convolution: it needs a mask.")
+    middle = [(conv.in_channels, conv.out_channels, conv.kernel_size[0]) for conv in convs[1:-2]]
+    block = [(24, 12, 1), (12, 12, 3), (12, 24, 1)]
+    if len(convs) < 3 or (convs[-2].in_channels, convs[-2].out_channels) != (24, 32):
+        raise Mistake("The head has two convolutions: 24 features become 32, and these become 16 logits.")
+    for conv, weights in zip(convs[-2:], (768, 512), strict=True):
+        if conv.kernel_size != (1, 1):
+            raise Mistake(
+                f"One in the head is {conv.kernel_size[0]}×{conv.kernel_size[0]}: {weights} weights make a 1×1."
+            )
+        if _live(conv) != weights:
+            raise Mistake("A convolution of the head is of type A: a 1×1 of type A sees nothing at all.")
+    if middle[: len(block)] != block:
+        raise Mistake(
+            "Between stem and head the first convolutions are not those of a residual block of 24 features: 1×1 to 12, "
+            f"3×3, 1×1 to 24. They are {', '.join(f'{k}×{k} from {a} to {b}' for a, b, k in middle[:3]) or 'missing'}."
+        )
+    if middle != 3 * block:
+        raise Mistake(f"There are {len(middle) / 3:g} residual blocks; count them in the table.")
+    for conv in convs[1:-2]:
+        if not hasattr(conv, "mask") and conv.kernel_size != (1, 1):
+            raise Mistake("A 3×3 in a block is a plain convolution: it sees later pixels. Each needs its mask.")
+        if getattr(conv, "mask_type", "B") != "B":
+            raise Mistake("A convolution in a block is of type A: only the first layer is.")
+
+
+def _gives_logits(out: Any, x: Tensor) -> None:
+    expected = (len(x), 16, *x.shape[2:])
+    if not isinstance(out, Tensor) or out.shape != expected:
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        where = " The levels are on axis 1." if shape == (len(x), *x.shape[2:], 16) else ""
+        raise Mistake(f"Images {tuple(x.shape)} became {shape}: logits {expected} are asked for.{where}")
+    if torch.allclose(out.float().sum(1), torch.ones(()), atol=1e-3):
+        raise Mistake(
+            "The numbers of a pixel sum to 1: these are probabilities. Logits are asked for; the loss has the softmax."
+        )
+    if torch.allclose(out.float().logsumexp(1), torch.zeros(()), atol=1e-3):
+        raise Mistake(
+            "These are logarithms of probabilities. Leave log_softmax to the loss: the table ends with the convolution."
+        )
+    if out.dtype != torch.float32:
+        raise Mistake(
+            f"The logits are {out.dtype} although all weights are float32: something converts them on the way."
+        )
+    if out.min() >= 0:
+        raise Mistake("No logit is negative: is there an activation after the last convolution?")
+
+
+def _is_joined(network: nn.Module, reference: nn.Module, x: Tensor) -> None:
+    """Compares logits and gradients with those of a network of the same weights."""
+    out, right = network(x), reference(x)
+    if not torch.allclose(out, right, atol=1e-4):
+        factor = ((out * right).sum() / right.square().sum()).item()
+        if torch.allclose(out, factor * right, atol=1e-4):
+            raise Mistake(f"The logits are multiplied by {factor:.3g}: leave them as they are.")
+        for words, make in JOINTS.items():
+            variant = make()
+            variant.load_state_dict(reference.state_dict())
+            if torch.allclose(out, variant(x), atol=1e-4):
+                raise Mistake(words)
+        if not torch.allclose(network(x[1:]), out[1:], atol=1e-4):
+            raise Mistake("The logits of an image depend on the others of its batch: each has only its own pixels.")
+        if torch.allclose(out, reference(x.mT).mT, atol=1e-4):
+            raise Mistake("Rows and columns are exchanged: the network reads the images column by column.")
+        first = _first_that_differs(network, reference, x)
+        if first is None:
+            raise Mistake("Every convolution gets what it should; something is done to the logits after the last one.")
+        if not _blocks_keep(network):
+            raise Mistake("With all weights of the blocks at zero they must pass on what they get: the skip x + f(x).")
+        raise Mistake(
+            "All layers are there, but joined in another way. The first that gets something else than in ours is "
+            f"{first}: look at what is done just before it."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for module in network.train().modules():
+            module.train(not isinstance(module, nn.modules.dropout._DropoutNd))  # dropout may stay
+        trained = network(x)
+    if not torch.allclose(trained, right, atol=1e-4):
+        raise Mistake(
+            "Right in evaluation mode, but another network in train mode: the table has nothing that changes."
+        )
+    if not trained.requires_grad:
+        raise Mistake(
+            "The logits are right, but no gradient comes back from them: this network cannot learn (detach?)."
+        )
+
+
+def _first_that_differs(network: nn.Module, reference: nn.Module, x: Tensor) -> str | None:
+    """Names the first convolution with another input than in the reference."""
+    inputs = []
+    for net in (network, reference):
+        record = _record(net)
+        net(x)
+        inputs.append([given for _, given in record])
+    blocks = [f"convolution {k} of block {block}" for block in (1, 2, 3) for k in (1, 2, 3)]
+    names = ["the stem", *blocks, "the first convolution of the head", "the second convolution of the head"]
+    for name, one, other in zip(names, *inputs, strict=True):
+        if not torch.allclose(one, other, atol=1e-4):
+            return name
+    return None
+
+
+def _blocks_keep(network: nn.Module) -> bool:
+    """Whether what the stem gives reaches the head when all convolutions between them are zero."""
+    record = _record(network)
+    network(torch.zeros(1, 1, 5, 5, dtype=torch.uint8))
+    convs = [conv for conv, _ in record]
+    with torch.no_grad():
+        for conv in convs[1:-2]:
+            conv.weight.zero_()
+            conv.bias.zero_()
+    network(torch.zeros(1, 1, 5, 5, dtype=torch.uint8))
+    return bool(record[-2][1].any())
+
+
+# -- how far it sees ------------------------------------------------------------------------------
 
 
 def _needed(rows: int, stem: int, kernel: int) -> int:
@@ -218,6 +545,15 @@ MISCOUNTS: dict[str, Callable[[int, int, int], int]] = {
     "A block has three convolutions, but the two 1×1 do not look around: a block looks up kernel // 2 rows.": (
         lambda n, s, k: math.ceil(_needed(n, s, k) / 3)
     ),
+    "Where the stem alone sees the first row, no block is needed; you ask for one at least.": lambda n, s, k: max(
+        1, _needed(n, s, k)
+    ),
+    "For a small image the stem sees further than needed; that is no reason for blocks. Then 0 are needed.": (
+        lambda n, s, k: abs(math.ceil((n - 1 - s // 2) / (k // 2)))
+    ),
+    "You round to the nearest: where the division leaves a rest, one more block is needed.": lambda n, s, k: max(
+        0, round((n - 1 - s // 2) / (k // 2))
+    ),
     "The size of the kernel is left out: a 5×5 looks up two rows.": lambda n, s, k: _needed(n, s, 3),
     "The size of the stem is left out: stem // 2 rows, not always 3.": lambda n, s, k: _needed(n, 7, k),
 }
@@ -249,6 +585,66 @@ def check_blocks_needed(answer: Callable[[int, int, int], int]) -> str:
     rows, stem, kernel = case = next(c for c, a, b in zip(CASES, given, right, strict=True) if a != b)
     said = given[CASES.index(case)]
     raise Mistake(
-        f"{rows} rows, {stem}×{stem} stem, {kernel}×{kernel} blocks: {said} blocks look "
+        f"{rows} rows, {stem}×{stem} stem, {kernel}×{kernel} blocks: {said} block{'s look' if said != 1 else ' looks'} "
         f"{stem // 2 + said * (kernel // 2)} rows up, but {rows - 1} are needed."
     )
+
+
+# -- seeing far for little ------------------------------------------------------------------------
+
+SEES, WEIGHTS, WIDTH, SIDES = 300, 5_000, 16, 7
+
+
+@exercise
+def check_far_sight(answer: Callable[[], nn.Module]) -> str:
+    """Checks a stack that sees at least 300 pixels from the middle for at most 5,000 weights, no kernel beyond 7 × 7.
+
+    Arguments:
+        answer: called without arguments; gives a causal module that maps float images `[N, 1, 28, 28]` to features
+            `[N, 16, 28, 28]`.
+
+    Example:
+        >>> check_far_sight(lambda: MaskedConv2d("A", 1, 16, 7))
+        ✗ Not yet. From the middle your stack sees 24 earlier pixels: at least 300 of 406 are asked for.
+    """
+    if isinstance(answer, nn.Module):
+        raise Mistake("Give the class or function that makes the stack, not a stack.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        stack = answer()
+    if stack is None or stack is ...:
+        raise Unsolved
+    if not isinstance(stack, nn.Module):
+        raise Mistake(f"That made a {type(stack).__name__}: make a torch.nn.Module.")
+    out = ask(stack, torch.zeros(1, 1, 28, 28))
+    if not isinstance(out, Tensor) or out.shape != (1, WIDTH, 28, 28):
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise Mistake(f"An image (1, 1, 28, 28) became {shape}: {WIDTH} features for each pixel are asked for.")
+    convs = [module for module in stack.modules() if isinstance(module, nn.Conv2d)]
+    largest = max((side for conv in convs for side in conv.kernel_size), default=0)
+    if largest > SIDES:
+        raise Mistake(f"A kernel has a side of {largest}: {SIDES} is allowed. See far by depth.")
+    try:
+        check_causal(stack, (1, 6, 6))
+    except CausalityError as error:
+        raise Mistake(f"It leaks: {error}") from None
+    ways = _ways_out(stack)
+    if ways < WIDTH:
+        raise Mistake(
+            f"The {WIDTH} features are {ways} and their copies or mixtures. Each must carry something of its own."
+        )
+    seen = int(receptive_field(stack, at=(14, 14), shape=(1, 28, 28)).sum())
+    if seen < SEES:
+        raise Mistake(f"From the middle your stack sees {seen} earlier pixels: at least {SEES} of 406 are asked for.")
+    weights = sum(_live(conv) for conv in convs)
+    if weights > WEIGHTS:
+        raise Mistake(f"It sees {seen} pixels, with {weights:,} live weights: {WEIGHTS:,} are allowed.")
+    return f"{seen} of 406 pixels, for {weights:,} live weights. Can you see as far for half of them?"
+
+
+@torch.no_grad()
+def _ways_out(stack: nn.Module) -> int:
+    """How many directions the features of noise have."""
+    x = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    features = stack.double().eval()(x.double()).movedim(1, 0).flatten(1)
+    return int(torch.linalg.matrix_rank(features - features.mean(1, keepdim=True), rtol=1e-9))

@@ -1,13 +1,14 @@
-"""Checks of notebook 09: a masked convolution without a mask, the range of its initial weights."""
+"""Checks of notebook 09: a masked convolution without a mask, the range of its initial weights, what is seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..layers import raster_mask
-from .verdict import Mistake, ask, exercise
+from .verdict import Mistake, ask, exercise, learns
 
 
 def _above(x: Tensor, weight: Tensor, lower: int = 0) -> Tensor:
@@ -27,8 +28,18 @@ def _centred(x: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
     return F.conv2d(x, weight if mask is None else weight * mask, padding=weight.shape[-1] // 2)
 
 
-def _refuse_masks(answer: Callable, x: Tensor, nonsense: Tensor, mask_type: str) -> None:
-    if not ask(answer, x, nonsense, mask_type).isfinite().all():
+def _refuse_masks(answer: Callable, x: Tensor, weight: Tensor, mask_type: str, mask: Tensor) -> None:
+    with FlopCounterMode(display=False) as counter:
+        ask(answer, x.clone(), weight.clone(), mask_type)
+    size, alive = weight.shape[-1], int(mask[0, 0].sum())
+    taps = counter.get_total_flops() / (2 * x[:, 0].numel() * weight[..., 0, 0].numel())
+    if taps > (alive + size**2) / 2:  # more rows than the image has may be computed and cut off
+        raise Mistake(
+            f"The numbers are right, but {taps:.0f} taps are multiplied, and {alive} are alive: to set the weights of "
+            "the future to 0 is a mask as well. Cut the kernel, and pad for what is left."
+        )
+    nonsense = weight.masked_fill(~mask, float("nan"))
+    if not ask(answer, x.clone(), nonsense, mask_type).isfinite().all():
         raise Mistake(
             "The numbers are right, but the weights of the future are still multiplied: with NaN among them the result "
             "is NaN. Cut the kernel, and pad for what is left."
@@ -63,7 +74,7 @@ def check_without_mask(answer: Callable[[Tensor, Tensor, str], Tensor]) -> str:
                 f"{tuple(right.shape)}, as many rows and columns as came in."
             )
         if torch.allclose(result, right, rtol=0, atol=1e-9):
-            _refuse_masks(answer, x, weight.masked_fill(~mask, float("nan")), mask_type)
+            _refuse_masks(answer, x, weight, mask_type, mask)
             continue
         above, beside = _above(x, weight), _beside(x, weight, own)
         swapped = _beside(x, weight, 1 - own)
@@ -72,6 +83,15 @@ def check_without_mask(answer: Callable[[Tensor, Tensor, str], Tensor]) -> str:
             (
                 _centred(x, weight),
                 "All weights act, those of the future too: take the rows above and the taps beside only.",
+            ),
+            (2 * right, "Everything counts twice."),
+            (
+                _centred(x, weight, raster_mask(mask_type, 3, 4, size).mT),
+                "This is the order of columns: what stands to the left is earlier. Raster order goes row by row.",
+            ),
+            (
+                _centred(x, weight, ~mask),
+                "These are the weights of the future, below and to the right: take those above and to the left.",
             ),
             (above, "The own row is missing: add the taps beside the output."),
             (beside, "The rows above are missing: add them to the taps beside."),
@@ -121,6 +141,8 @@ def check_without_mask(answer: Callable[[Tensor, Tensor, str], Tensor]) -> str:
             f"With a kernel of {size} × {size} and type {mask_type} the result is not that of the masked convolution. "
             "Try the two parts one by one, on an image with a single bright pixel."
         )
+    x, weight = x.requires_grad_(), weight.requires_grad_()
+    learns(ask(answer, x.clone(), weight.clone(), mask_type), x=x, weight=weight)
     return "No mask, and yet a masked convolution: two shifts, for both types and any size."
 
 
@@ -153,6 +175,11 @@ def check_starting_bound(answer: Callable[[Tensor], Tensor]) -> str:
         if not result.isfinite().all():
             raise Mistake("An output without any live tap gets a bound that is no finite number: count at least 1.")
         if torch.allclose(result[seeing], right[seeing], rtol=1e-5, atol=0):
+            if (result > 1).any():
+                raise Mistake(
+                    f"An output without any live tap gets the bound {float(result.max()):.3g}: finite, but no weight "
+                    "should start there. One live tap would give 1."
+                )
             continue
         every, of_one = mask[0].numel(), mask[:, 0].flatten(1).sum(1)
         for wrong, words in (
@@ -163,6 +190,14 @@ def check_starting_bound(answer: Callable[[Tensor], Tensor]) -> str:
             (
                 (live.clamp(min=1) / every).double().rsqrt(),
                 "This is 1 / √(share of live taps): count them, do not average.",
+            ),
+            *(
+                (
+                    same.expand_as(right),
+                    "All outputs get the same bound: in colour, B's features see more than R's. Count each by itself.",
+                )
+                for same in (right.max(), right.min(), right[-1])
+                if live.unique().numel() > 1
             ),
             (right.square(), "This is 1 / live taps: the square root is missing."),
             (right.reciprocal(), "This is √(live taps): the more inputs, the smaller their weights."),
@@ -191,3 +226,108 @@ def check_starting_bound(answer: Callable[[Tensor], Tensor]) -> str:
             f"{[round(float(b), 4) for b in result]}. It should be 1 / √ of that number."
         )
     return "Each output counts the inputs that reach it, and nothing else."
+
+
+@exercise
+def check_seen_offsets(answer: Callable[[Callable[[Tensor], Tensor]], Iterable[tuple[int, int]]]) -> str:
+    """Checks a function that finds out which pixels an unknown convolution sees.
+
+    Arguments:
+        answer: takes a layer that maps `[N, 1, H, W]` to `[N, 1, H, W]`, a convolution with a bias; returns the places
+            that an output sees, (down, right) counted from its own, such as (-1, 0) for the pixel right above.
+
+    Example:
+        >>> check_seen_offsets(lambda layer: {(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)})
+        ✗ Not yet. For a shifted 2 × 3 kernel you say the same as for any other layer: find it out from the layer.
+    """
+    given = {}
+    for name, layer in _LAYERS.items():
+        result = ask(answer, _convolution(layer))
+        if isinstance(result, Tensor):
+            result = result.tolist()
+        try:
+            given[name] = {(int(down), int(right)) for down, right in result}
+        except (TypeError, ValueError):
+            raise Mistake(
+                f"You return {result!r}: return pairs (down, right), one for each place that is seen."
+            ) from None
+    wrong = [name for name, layer in _LAYERS.items() if given[name] != set(layer)]
+    if not wrong:
+        return "What an output sees, whatever the layer: asked at an output, not read off an input's traces."
+    name, own = wrong[0], given[wrong[0]]
+    if all(len(places) > 100 for places in given.values()):
+        raise Mistake("The bias answers everywhere: compare with what the layer says when nothing stands there.")
+    if len({frozenset(places) for places in given.values()}) == 1:
+        raise Mistake(f"For {name} you say the same as for any other layer: find it out from the layer.")
+    for words, mistaken in _MISREADINGS.items():
+        if all(given[one] == set(mistaken(layer)) for one, layer in _LAYERS.items()):
+            raise Mistake(f"For {name}: {words}")
+    if own and any(abs(down) > 8 or abs(right) > 8 for down, right in own):
+        raise Mistake(f"For {name} you say {max(own)}: count from the output's own place, not from the image's corner.")
+    too_many, missing = sorted(own - set(_LAYERS[name])), sorted(set(_LAYERS[name]) - own)
+    told = f"{too_many[0]} is not seen" if too_many else f"{len(missing)} of {len(_LAYERS[name])} places are missing"
+    raise Mistake(f"For {name}: {told}. Change one pixel of the image, and see whether *this* output moves.")
+
+
+Places = dict[tuple[int, int], float]  # the weight of each place that an output sees
+
+_LAYERS: dict[str, Places] = {
+    "a shifted 2 × 3 kernel": {(-1, -1): 0.5, (-1, 0): -1.0, (-1, 1): 0.25, (0, -1): 2.0, (0, 0): -0.5, (0, 1): 1.0},
+    "a masked 5 × 5 kernel": {
+        (down, right): 0.1 * (-1) ** (down * right)
+        for down in (-2, -1, 0)
+        for right in range(-2, 3)
+        if (down, right) < (0, 0)
+    },
+    "taps that stand apart": {(-4, 0): 1.0, (0, -3): -1.0, (2, 1): 0.5},
+    "a 1 × 1 kernel": {(0, 0): -1.0},
+    "a layer that sees nothing": {},
+}
+
+
+def _convolution(places: Places) -> Callable[[Tensor], Tensor]:
+    kernel = torch.zeros(1, 1, 9, 9)
+    for (down, right), weight in places.items():
+        kernel[0, 0, 4 + down, 4 + right] = weight
+    return lambda x: F.conv2d(x, kernel.to(x), padding=4) + 0.7
+
+
+def _box(places: Places) -> set[tuple[int, int]]:
+    if not places:
+        return set()
+    (top, bottom), (left, right) = ((min(side), max(side)) for side in zip(*places, strict=True))
+    return {(down, aside) for down in range(top, bottom + 1) for aside in range(left, right + 1)}
+
+
+_MISREADINGS: dict[str, Callable[[Places], Iterable[tuple[int, int]]]] = {
+    "that is where an input *acts*. An output sees the other way round.": lambda layer: (
+        (-down, -right) for down, right in layer
+    ),
+    "down and right have changed places.": lambda layer: ((right, down) for down, right in layer),
+    "only positive weights are found: what dims an output is seen as well.": lambda layer: (
+        place for place, weight in layer.items() if weight > 0
+    ),
+    "only negative weights are found: what brightens an output is seen as well.": lambda layer: (
+        place for place, weight in layer.items() if weight < 0
+    ),
+    "the bounding box is larger than what is seen: some taps within it are 0.": _box,
+    "an output need not see its own place.": lambda layer: {*layer, (0, 0)},
+    "its own place may be among those that it sees.": lambda layer: set(layer) - {(0, 0)},
+    "what comes later is missing: an unknown layer need not be causal.": lambda layer: (
+        place for place in layer if place <= (0, 0)
+    ),
+    "only the rows above are found.": lambda layer: (place for place in layer if place[0] < 0),
+    "only the nearest places are found: a kernel may be wider, or its taps may stand apart.": lambda layer: (
+        place for place in layer if max(map(abs, place)) <= 1
+    ),
+    "you are off by one row: which pixel is the middle of your image?": lambda layer: (
+        (down + 1, right) for down, right in layer
+    ),
+    "you are off by one: which pixel is the middle of your image?": lambda layer: (
+        (down + 1, right + 1) for down, right in layer
+    ),
+    "the signs are lost: above and below, left and right are not the same.": lambda layer: (
+        (abs(down), abs(right)) for down, right in layer
+    ),
+    "left and right have changed places.": lambda layer: ((down, -right) for down, right in layer),
+}

@@ -83,6 +83,31 @@ def name_mistake(result: Tensor, suspects: Iterable[tuple[Tensor, str]], **toler
             raise Mistake(words)
 
 
+def learns(result: Tensor, **inputs: Tensor) -> None:
+    """Asks whether a right result would let a network learn: whether a gradient comes back.
+
+    Arguments:
+        result: what a learner's function returned.
+        inputs: what it was computed from, by the learner's name for it.
+
+    Raises:
+        Mistake: when one of the inputs gets no gradient, or nothing but zeros.
+
+    Example:
+        >>> weight = torch.ones(2, requires_grad=True)
+        >>> learns(2 * weight, weight=weight)
+    """
+    for name, own in inputs.items():
+        found = (
+            torch.autograd.grad(result.sum(), own, retain_graph=True, allow_unused=True) if result.requires_grad else ()
+        )
+        if not any(gradient is not None and gradient.any() for gradient in found):
+            raise Mistake(
+                f"The numbers are right, but no gradient comes back to `{name}`: a network with this in it would not "
+                "learn. What cuts a result off from what it was computed from?"
+            )
+
+
 def exercise(check: Callable[[Any], str]) -> Callable[[Any], None]:
     """Makes a check print its verdict.
 

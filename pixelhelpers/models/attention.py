@@ -6,15 +6,18 @@ once. The features of a pixel know of earlier pixels only; what attention reads 
 and values, holds these features and the pixel itself. So no pixel may read its own, and the first one has
 none to read: keys and values are moved on by one pixel, and a learned start token takes the first place.
 
-Different from the authors' code: they shut the diagonal of the mask and let the first pixel read zeros
-instead of moving keys and values on behind a start token; they make queries, keys and values by gated blocks,
-here they are linear maps; pixels' places enter as sines and cosines of several wavelengths instead of one ramp
-for rows and one for columns; there are several attention heads, two convolution blocks before each instead of
-five, and the network is far smaller. Not implemented: attention at half the size.
+Different from the authors' code, as their command for CIFAR-10 runs it: they shut the diagonal of the mask and
+let the first pixel read zeros instead of moving keys and values on behind a start token; they make queries,
+keys and values by gated blocks, here they are linear maps; their keys have 16 numbers and their values 128, here
+both have as many as the features; pixels' places enter as sines and cosines of several wavelengths instead of
+one ramp for rows and one for columns; there are several attention heads instead of one, and two convolution
+blocks before each attention layer instead of four; the stem sees 3x7 pixels above and 3 to the left instead of
+1x3 and 2x1; the activation is concat-ELU, as in PixelCNN++, instead of the plain ELU; weights are neither
+normalised nor initialised from data; and the network is far smaller. Not implemented: attention at half the size.
 
 References:
     Chen, Mishra, Rohaninejad, Abbeel, "PixelSNAIL: An Improved Autoregressive Generative Model", 2018,
-    https://arxiv.org/abs/1712.09763
+    https://arxiv.org/abs/1712.09763; its code is https://github.com/neocxi/pixelsnail-public
     Vaswani et al., "Attention Is All You Need", 2017, sections 3.2 and 3.5, https://arxiv.org/abs/1706.03762
 """
 
@@ -88,7 +91,7 @@ class CausalAttention(nn.Module):
         `x` `[N, features, H, W]`, `image` `[N, extra, H, W]`; result `[N, hidden, H, W]`.
 
     References:
-        Chen et al. 2018, figure 2; Vaswani et al. 2017, section 3.2.
+        Chen et al. 2018; Vaswani et al. 2017, section 3.2.
 
     Example:
         >>> layer = CausalAttention(features=8, extra=1, hidden=16, heads=2)
@@ -180,7 +183,7 @@ class SnailBlock(nn.Module):
         `label` `[N]`.
 
     References:
-        Chen et al. 2018, figures 2 and 3.
+        Chen et al. 2018.
     """
 
     def __init__(self, hidden: int, image_channels: int, heads: int, classes: int | None, dropout: float):
@@ -249,12 +252,13 @@ class PixelSNAIL(AutoregressiveModel):
         image_size: side in pixels that `sample` draws when it is not told another; any size can be scored, but
             places repeat after 64 pixels.
         classes: number of classes to condition on, or None.
-        hidden: number of features (the paper's 256).
-        blocks: number of blocks of two gated convolution blocks and one attention layer (the paper's 12, larger
-            ones), at least 1.
+        hidden: number of features (256 in the authors' code).
+        blocks: number of blocks of two gated convolution blocks and one attention layer, at least 1 (12 in the
+            authors' code, of four convolution blocks each).
         dropout: probability in [0, 1) that a feature is dropped in training.
-        heads: number of attention heads (the paper's 1), a divisor of `hidden`.
-        components: number of logistics in the mixture (the paper's 10); None: a softmax over the levels instead.
+        heads: number of attention heads (1 in the authors' code), a divisor of `hidden`.
+        components: number of logistics in the mixture (10 in the authors' code); None: a softmax over the levels
+            instead.
 
     Shapes:
         images `[N, C, H, W]`, integers in `[0, levels)`; with a mixture parameters `[N, 3 * components, H, W]`,
@@ -262,7 +266,7 @@ class PixelSNAIL(AutoregressiveModel):
         `[N, levels, C, H, W]`.
 
     References:
-        Chen et al. 2018, figures 2 and 3.
+        Chen et al. 2018.
 
     Example:
         >>> import torch

@@ -1,13 +1,18 @@
 """Gated PixelCNN: `gate`, `GatedBlock` and `GatedPixelCNN`, two stacks which together see every earlier pixel around.
 
 Implemented: the Gated PixelCNN of van den Oord et al. 2016 for grey and colour images (R before G before
-B), with a class bias in every gate, and beyond the paper with dropout. The vertical stack reads the image
-shifted down by one row, so all that it knows of lies above. Not implemented: conditioning on a location
-in the image, PixelCNN auto-encoders.
+B), with a class bias in every gate, and beyond the paper with dropout. Not implemented: conditioning on a
+location in the image, PixelCNN auto-encoders.
+
+Different from the paper: its vertical stack is drawn with masked kernels of n x n, and it says that smaller
+ones and a shift do the same; here the image is shifted down once, and the kernels hold the rows above only.
+In colour it splits the features of every layer among R, G and B; the vertical stack needs no such groups,
+for all that it knows of lies above. Its network for ImageNet has 20 layers of 384 features and kernels of
+5x5, the default here 5 layers of 64 and 3x3.
 
 References:
     van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves, Kavukcuoglu, "Conditional Image Generation with
-    PixelCNN Decoders", 2016, sections 2.1-2.4 and figure 2, https://arxiv.org/abs/1606.05328
+    PixelCNN Decoders", 2016, sections 2.1-2.3 and figure 2, https://arxiv.org/abs/1606.05328
 """
 
 from collections import deque

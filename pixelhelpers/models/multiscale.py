@@ -6,9 +6,13 @@ the upper left one is there, and the other three are drawn in three groups. The 
 all earlier groups but not on each other: that is the model's one assumption beyond the chain rule, and one
 network evaluation gives them all (in colour the features once, and the head once for each channel).
 
-Different from the paper: each group has its own small residual network at the resolution of the group, which
-reads the earlier groups as feature planes, and no shallow PixelCNN inside a group. Not implemented:
-conditioning on text, robot actions or video.
+Different from the paper: it has two kinds of networks for a group, and this is the weaker one, its type A (figure
+3). For images it used type B: the features are cut into patches of 4x4, and a shallow PixelCNN inside each patch
+lets its pixels depend on each other, for 16 small evaluations more. So what is lost here by independence, and the
+score, is not the paper's. Each group has its own network at the resolution of the group, which reads the earlier
+groups as planes; the paper's last group reads the whole image at full resolution. Its networks have 12 residual
+layers of 256 features for ImageNet, here 4 blocks of 72. Not implemented: conditioning on text, robot actions
+or video.
 
 References:
     Reed, van den Oord, Kalchbrenner, Gomez Colmenarejo, Wang, Belov, de Freitas, "Parallel Multiscale
@@ -78,7 +82,7 @@ class GroupNetwork(nn.Module):
         channel sees only those before it; logits as `forward` of a softmax model.
 
     References:
-        Reed et al. 2017, section 3 and figure 3.
+        Reed et al. 2017, section 3.1 and figure 3, A.
     """
 
     def __init__(self, planes: int, model: AutoregressiveModel, hidden: int, blocks: int, dropout: float):
@@ -124,7 +128,7 @@ class MultiscalePixelCNN(AutoregressiveModel):
         `[N, levels, C, H, W]`.
 
     References:
-        Reed et al. 2017, section 3, equation 2.
+        Reed et al. 2017, equation 2, section 3.1.
 
     Example:
         >>> import torch

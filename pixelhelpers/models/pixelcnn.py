@@ -1,12 +1,17 @@
 """PixelCNN: `ResidualBlock` and `PixelCNN`, masked convolutions that predict a distribution for every pixel at once.
 
 Implemented: the PixelCNN of van den Oord et al. 2016 for grey and colour images (R before G before B),
-with dropout in the residual blocks and, beyond the paper, a class bias after the stem. Not implemented:
+and, beyond the paper, with dropout in the residual blocks and a class bias after the stem. Not implemented:
 the row and diagonal LSTMs and the multi-scale variant of the same paper.
+
+Different from the paper: it also connects layers to the output, here only the residual connections are there;
+its head has 1024 features for colour images, here as many as the blocks; its network for CIFAR-10 has 15 layers
+that squeeze 256 features to 128, the default here 5 that squeeze 64 to 32; black and white digits get a softmax
+here, too, where it has a sigmoid.
 
 References:
     van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural Networks", 2016, sections 2, 3.3-3.5
-    and table 1, https://arxiv.org/abs/1601.06759
+    and 4, table 1, https://arxiv.org/abs/1601.06759
 """
 
 import torch

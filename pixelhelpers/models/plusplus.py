@@ -5,14 +5,17 @@ gate. One stream of features sees the rows above, the other one also the pixels 
 a pixel depend on each other through the mixture alone, so one pass gives all three. As in the authors'
 code, the image gets a channel of ones, by which the network can tell an edge from a value of zero.
 
-Different from it: the image is shifted before the first convolutions instead of their outputs after, so the
-edge is zero for the pixels but not for the bias; and weights are neither normalised nor initialised from
-data: that helped for the first steps and no more (benchmarks/plusplus.py). Instead the mixture's components
-begin side by side. Not implemented: the variants of their ablation.
+Different from that code: the image is shifted before the first convolutions instead of their outputs after, so
+the edge is zero for the pixels but not for the bias; weights are neither normalised nor initialised from data,
+which the paper does not mention: that helped for the first steps and no more (benchmarks/plusplus.py). Instead
+the mixture's components begin side by side. Drawn values are levels, there they stay real numbers. The paper
+has 192 features and finds 5 components enough, the code 160 and 10; both have 5 blocks at each size and drop
+half of the features, the default here is 48, 10, 1 and none. Not implemented: the variants of their ablation.
 
 References:
     Salimans, Karpathy, Chen, Kingma, "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
-    Likelihood and Other Modifications", 2017, https://arxiv.org/abs/1701.05517
+    Likelihood and Other Modifications", 2017, https://arxiv.org/abs/1701.05517; its code is
+    https://github.com/openai/pixel-cnn
 """
 
 from collections.abc import Callable
@@ -73,7 +76,7 @@ class GatedResidual(nn.Module):
         input, other inputs and output `[N, hidden, H, W]`; `label` `[N]`.
 
     References:
-        Salimans et al. 2017, sections 2.3-2.5 and figure 2.
+        Salimans et al. 2017, section 2.5 (where dropout stands), and `gated_resnet` of their code.
 
     Example:
         >>> block = GatedResidual(lambda *features: DownRightShiftedConv2d(*features, (2, 2)), hidden=16)
@@ -313,10 +316,11 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         image_channels: 1 for grey images, 3 for colour.
         image_size: side in pixels that `sample` draws when it is not told another; any size can be scored.
         classes: number of classes to condition on, or None.
-        hidden: number of features of each stream (the paper's 160; with its 5 blocks, 54 million parameters).
-        blocks: number of blocks at each size on the way down (the paper's 5), at least 1.
-        dropout: probability in [0, 1) that a feature is dropped in training (the paper's 0.5).
-        components: number of logistics in the mixture (the paper's 5 to 10), at least 1.
+        hidden: number of features of each stream (192 in the paper, 160 in its code; with 160 and 5 blocks, 54
+            million parameters).
+        blocks: number of blocks at each size on the way down (5 in the paper), at least 1.
+        dropout: probability in [0, 1) that a feature is dropped in training (0.5 in the paper).
+        components: number of logistics in the mixture (5 are enough, says the paper; 10 in its code), at least 1.
 
     Shapes:
         images `[N, C, H, W]`, integers in `[0, levels)`; parameters `[N, 3 * components, H, W]`, for colour

@@ -43,7 +43,7 @@ def nearest_neighbours(images: Tensor, among: Tensor, count: int = 1, shift: int
         ValueError: for images of different shapes, or a count or shift beyond what there is.
 
     References:
-        Theis, van den Oord, Bethge, "A note on the evaluation of generative models", 2016, section 3.4,
+        Theis, van den Oord, Bethge, "A note on the evaluation of generative models", 2016,
         https://arxiv.org/abs/1511.01844
 
     Example:

@@ -187,7 +187,7 @@ def effective_receptive_field(
 
     References:
         Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks",
-        2016, section 3 (there the gradient of one output unit), https://arxiv.org/abs/1701.04128
+        2016 (there the gradient of one output unit), https://arxiv.org/abs/1701.04128
 
     Example:
         >>> from pixelhelpers.models import PixelCNN

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..layers import raster_mask
 from ..plots import attention, context, context_legend, kernel, png, subplots, tag
 from ..probes import reached_window
+from .live import Names, live
 
 
 class Explorer(ipywidgets.VBox):
@@ -28,7 +29,8 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, picture: Callable[..., Figure], alt: str, controls: dict[str, ipywidgets.ValueWidget]):
         self.picture, self.alt, self.controls = picture, alt, controls
         row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
-        super().__init__([row, ipywidgets.HTML(layout={"max_width": "100%"})], layout={"align_items": "flex-start"})
+        shown = ipywidgets.HTML(layout={"max_width": "100%"})
+        super().__init__([row, shown, live(Names())], layout={"align_items": "flex-start"})
         self.redraw()
         for control in controls.values():
             control.observe(self.redraw, names="value")
@@ -120,10 +122,11 @@ def attention_explorer(pictures: Tensor, maps: Sequence[Tensor], levels: int = 2
         ['image', 'row', 'column']
     """
     height, width = pictures.shape[-2:]
+    maps = [block.half() for block in maps]  # they live as long as the explorer: half as large, and no picture differs
 
     def picture(image: int, row: int, column: int) -> Figure:
         heads = [(block, head) for block in range(len(maps)) for head in range(maps[block].shape[1])]
-        figure, axes = subplots(1, len(heads), size=(2.6 * len(heads), 3.3), squeeze=False)
+        figure, axes = subplots(1, len(heads), size=(2.1 * len(heads), 2.8), squeeze=False)
         for axis, (block, head) in zip(axes.flat, heads, strict=True):
             weights = maps[block][image, head, row * width + column]
             title = f"block {block + 1}, head {head + 1}\nstart token: {float(weights[0]):.0%}"
@@ -161,7 +164,7 @@ def _stack(first: str, later: str, kernel_size: int, depth: int) -> Figure:
     masks = [raster_mask(kind, 1, 1, kernel_size)[0, 0] for kind in (first, later)]
     seen = _seen([masks[0]] + [masks[1]] * (depth - 1), at, (side, side))
     earlier = at[0] * side + at[1]
-    figure, axes = subplots(1, 3, size=(9.5, 4), width_ratios=(1, 1, 1.5))
+    figure, axes = subplots(1, 3, size=(8.4, 3.8), width_ratios=(1, 1, 1.5))
     for axis, kind, mask, name in zip(axes, (first, later), masks, ("first", "later"), strict=False):
         kernel(mask, f"{name}: type {kind}, {int(mask.sum())} of {mask.numel()} open", axis)
     known = int(seen.flatten()[:earlier].sum())

@@ -4,12 +4,14 @@ CONTRIBUTING.md describes the pattern. That the notebooks run is nbval's part: `
 """
 
 import base64
+import io
 import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 from tools.notebooks import source_hash
 from tools.reading_time import shown
@@ -21,12 +23,42 @@ REPOSITORY = re.search(
     (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
     re.MULTILINE,
 )[1]
-SET_UP = f"""\
+VERSION = re.search(r'(?m)^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+
+
+def set_up(kind: str, version: str) -> str:
+    return f"""\
 import sys
-if "google.colab" in sys.modules:  # Colab has torch; the package and its weights come from GitHub
-    %pip install -q git+https://github.com/{REPOSITORY}
+if "google.colab" in sys.modules:  # Colab has torch; the package comes from GitHub, {kind} {version}
+    %pip install -q git+https://github.com/{REPOSITORY}@{version}
 """
 
+
+PEAK_MB, REST_MB = 1400, 900  # of the kernel: the server takes about 130 more
+WIDTH, BYTES = 850, 150_000  # of a picture; shown at 800 pixels, a font of 9 points is one of 8.5
+COLUMNS = 98  # of code and of what it prints: JupyterLab wraps longer lines at 1280 pixels, inside words
+LINES, LINES_AT_MOST = 20, 25  # of a code cell
+EXERCISES, MINUTES = 3, 60
+# To reach: what later issues still have to bring to the limits above, as far as it is today. The numbers only go down.
+TO_REACH = {
+    "01": {"cells of more than 20 lines": 7, "long lines in solutions": 1},
+    "02": {"cells of more than 20 lines": 6, "exercises": 1},
+    "03": {"cells of more than 20 lines": 8, "exercises": 1, "minutes": 10},
+    "04": {"cells of more than 20 lines": 3, "minutes": 10},
+    "05": {"cells of more than 20 lines": 4, "exercises": 1},
+    "06": {"exercises": 1},
+    "07": {"cells of more than 20 lines": 1, "long lines in solutions": 2, "minutes": 5},
+    "08": {"cells of more than 20 lines": 3, "exercises": 1},
+    "09": {"cells of more than 20 lines": 10, "long lines in solutions": 1, "exercises": 1, "minutes": 10},
+    "10": {"cells of more than 20 lines": 4, "exercises": 1},
+    "11": {"cells of more than 20 lines": 5, "long lines in solutions": 1, "exercises": 1},
+    "12": {"cells of more than 20 lines": 5, "exercises": 1, "minutes": 15},
+    "13": {"cells of more than 20 lines": 13, "minutes": 10},
+    "14": {"long lines in solutions": 1, "exercises": 1},
+}
+
+# `make release` turns the one into the other.
+SET_UPS = (set_up("branch", "main"), set_up("tag", f"v{VERSION}"))
 
 PICTURE = re.compile(r'<img alt="([^"]*)" style="max-width: 100%" src="data:image/\w+;base64,([^"]+)">')
 
@@ -81,32 +113,78 @@ def test_has_no_errors_and_no_warnings(notebook):
 # Small enough to read, to run in class and to keep in git
 
 
-def test_took_at_most_90_seconds_and_1500_megabytes(notebook):
+def test_took_at_most_90_seconds_and_the_memory_that_two_notebooks_can_have(notebook):
     record = notebook.nodes.metadata.pixelhelpers
-    assert record.seconds < 90 and record.peak_memory_mb < 1500
+    assert record.seconds < 90
+    assert record.peak_memory_mb <= PEAK_MB and record.memory_mb_at_rest <= REST_MB
 
 
-def test_pictures_are_under_150_kb_and_the_whole_under_2_mb(notebook):
+def test_ends_with_a_cell_that_gives_memory_back(notebook):
+    assert notebook.nodes.cells[-1].source == "ph.hardware.give_memory_back(globals())"
+
+
+def test_pictures_are_small_enough_to_read_at_800_pixels_and_the_whole_is_under_2_mb(notebook):
     for alt, content in notebook.pictures:
-        assert len(base64.b64decode(content)) < 150_000, alt
+        picture = base64.b64decode(content)
+        assert len(picture) < BYTES and Image.open(io.BytesIO(picture)).width <= WIDTH, alt
     assert notebook.path.stat().st_size < 2_000_000
+
+
+def test_texts_in_pictures_have_at_least_9_points(notebook):
+    package = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pixelhelpers").rglob("*.py"))
+    code = "\n".join(cell.source for cell in notebook.code)
+    sizes = re.findall(r"fontsize=([\d.]+)|set_fontsize\(([\d.]+)", code + package)
+    assert sizes and min(float(a or b) for a, b in sizes) >= 9
+
+
+def test_colours_are_named(notebook):
+    for cell in notebook.code:
+        literal = re.search(r"""["']#[0-9a-fA-F]{3,8}["']|\b(?:color|[fem]*c)=["']0?\.\d""", cell.source)
+        assert not literal, f"{literal[0]}: take a colour of ph.plots, which are told apart in print"
+
+
+def too_long(text: str) -> list[str]:
+    return [line for line in text.splitlines() if len(line) > COLUMNS]
+
+
+def test_code_and_what_it_prints_fit_the_screen(notebook):
+    for cell in notebook.code:
+        assert not too_long(cell.source)
+    for output in notebook.outputs:
+        data = output.get("data", {})
+        shown = output.get("text", "" if "text/html" in data else data.get("text/plain", ""))
+        assert not too_long(shown)
 
 
 def test_code_cells_have_at_most_25_lines(notebook):
     for cell in notebook.code:
-        assert len(cell.source.splitlines()) <= 25, cell.source[:200]
+        assert len(cell.source.splitlines()) <= LINES_AT_MOST, cell.source[:200]
+
+
+def test_what_is_still_to_reach_only_shrinks(notebook):
+    lines = [len(cell.source.splitlines()) for cell in notebook.code]
+    listings = re.findall(r"^```.*?^```", notebook.prose, re.MULTILINE | re.DOTALL)
+    exercises = sum("ph.exercises.check_" in cell.source for cell in notebook.code)
+    found = {
+        "cells of more than 20 lines": sum(count > LINES for count in lines),
+        "long lines in solutions": sum(len(too_long(listing)) for listing in listings),
+        "exercises": 0 if notebook.path.name.startswith("00") else max(EXERCISES - exercises, 0),
+        "minutes": max(shown(notebook.path)[0] - MINUTES, 0),
+    }
+    assert {name: number for name, number in found.items() if number} == TO_REACH.get(notebook.path.name[:2], {})
 
 
 # The pattern
 
 
-def test_begins_with_title_and_badges_that_open_this_notebook(notebook):
+def test_begins_with_title_and_links_that_open_this_notebook(notebook):
     first = notebook.nodes.cells[0]
     assert first.cell_type == "markdown" and first.source.startswith("# ")
     name = notebook.path.name
     binder = f"https://mybinder.org/v2/gh/{REPOSITORY}/main?urlpath=lab/tree/notebooks/{name}"
     colab = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{name}"
     assert f"]({binder})" in first.source and f"]({colab})" in first.source
+    assert "<img" not in notebook.prose and "![" not in notebook.prose, "offline, pictures from elsewhere are broken"
 
 
 def test_says_what_it_teaches_how_long_it_takes_and_what_it_needs(notebook):
@@ -125,17 +203,26 @@ def test_says_the_time_that_is_estimated_and_takes_75_minutes_at_most(notebook):
     assert minutes <= 75
 
 
+def test_explores_validation_images_only(notebook):
+    """Test images are scored once, when a model is final; a cell that does it says so."""
+    for cell in notebook.code:
+        assert "# scored once" in cell.source or not re.search(r"\.test(_labels)?\b", cell.source), cell.source
+
+
 def test_first_code_cell_sets_up_and_does_nothing_else(notebook):
     cell = notebook.code[0].source
-    assert re.sub(r"\n\n+", "\n", cell).startswith(SET_UP)
+    assert re.sub(r"\n\n+", "\n", cell).startswith(SET_UPS)
     assert "torch.manual_seed(0)" in cell and "ph.default_device()" in cell
     installs = [c.source for c in notebook.code if re.search(r"^\s*[%!]pip\b", c.source, re.M)]
     assert installs == [cell]  # elsewhere a cell never installs anything
 
 
+def test_all_notebooks_install_the_same_version_on_colab():
+    lines = {cell for path in PATHS for cell in re.findall(r"%pip .*", Notebook(path).code[0].source)}
+    assert len(lines) == 1
+
+
 def test_has_exercises_with_a_check_and_a_folded_solution(notebook):
-    if notebook.path.name.startswith("00"):
-        pytest.skip("the first notebook has no exercises")
     assert len(re.findall(r"^#+ .*Exercise", notebook.prose, re.MULTILINE)) >= 2
     assert notebook.prose.count("<details>") == notebook.prose.count("</details>") >= 2
     assert sum("ph.exercises.check_" in cell.source for cell in notebook.code) >= 2
