@@ -14,6 +14,7 @@ A Fréchet distance depends on the size of the sets: compare within one data set
 import argparse
 import json
 import statistics
+import warnings
 from pathlib import Path
 
 import torch
@@ -27,7 +28,6 @@ from pixelhelpers.files import write_atomically
 
 FILE = Path(__file__)
 RESULT = FILE.with_suffix(".json")
-MARKS = ("<!-- table of benchmarks/quality.py -->\n", "<!-- end of quality -->\n")
 SETS, NEIGHBOURS = 5, 3
 COUNT = {"fashion-mnist": 1_000, "digits": 500}
 T_QUANTILE = 2.776  # of Student's distribution, 97.5 %, for five sets
@@ -50,7 +50,9 @@ def frechet(real: Tensor, drawn: Tensor) -> float:
 
 def kernel(real: Tensor, drawn: Tensor) -> float:
     """Kernel distance (squared maximum mean discrepancy, cubic kernel) of two sets of features, unbiased."""
-    metric = KernelInceptionDistance(Given(), subsets=20, subset_size=len(drawn) // 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it keeps the features, which are few
+        metric = KernelInceptionDistance(Given(), subsets=20, subset_size=len(drawn) // 2)
     torch.manual_seed(0)  # for the subsets
     metric.update(real, real=True)
     metric.update(drawn, real=False)
@@ -175,7 +177,7 @@ def main() -> None:
     if not parser.parse_args().show:
         run(read())
     FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(read())))
-    into_readme(MARKS, table(read()))
+    into_readme(FILE, table(read()))
     print(table(read()))
 
 
