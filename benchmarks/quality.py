@@ -67,15 +67,18 @@ def among(points: Tensor, others: Tensor) -> float:
 
 @torch.inference_mode()
 def measure(real: Tensor, images: Tensor, labels: Tensor, judge: nn.Module) -> dict[str, float]:
-    """Compares one set of images with the features of real ones."""
+    """Compares one set of images with the features of real ones, in units of their standard deviation."""
     features = torch.cat([judge.features(part) for part in images.split(500)])
+    named = judge.name(features).argmax(1)
+    unit = real.std()
+    real, features = real / unit, features / unit
     beside = real[: len(features)]
     return {
         "frechet": frechet(real, features),
         "kernel": kernel(real, features),
         "precision": among(features, beside),
         "recall": among(beside, features),
-        "recognised": float((judge.name(features).argmax(1) == labels).float().mean()),
+        "recognised": float((named == labels).float().mean()),
     }
 
 
