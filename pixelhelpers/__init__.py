@@ -12,6 +12,7 @@ from . import (
     distributions,
     grids,
     hardware,
+    judging,
     layers,
     models,
     probes,
@@ -27,6 +28,7 @@ from .data import DataError, Images, load_images
 from .errors import CausalityError, ModelError
 from .grids import image_grid
 from .hardware import default_device
+from .judging import load_judge
 from .layers import DownRightShiftedConv2d, DownShiftedConv2d, MaskedConv2d
 from .models import (
     GatedBlock,
@@ -84,10 +86,12 @@ __all__ = [
     "grids",
     "hardware",
     "image_grid",
+    "judging",
     "layers",
     "list_pretrained",
     "list_records",
     "load_images",
+    "load_judge",
     "load_pretrained",
     "models",
     "nearest_neighbours",
