@@ -1,4 +1,4 @@
-"""A small classifier that looks at images: `load_judge`, for the class that it recognises and for its features."""
+"""A small classifier that looks at images (`Judge`, `load_judge`): the class that it recognises, and its features."""
 
 from pathlib import Path
 
