@@ -51,7 +51,7 @@ TO_REACH = {
     "08": {"cells of more than 20 lines": 3},
     "09": {"cells of more than 20 lines": 8, "long lines in solutions": 1},
     "10": {"cells of more than 20 lines": 4},
-    "11": {"cells of more than 20 lines": 5, "long lines in solutions": 2},
+    "11": {"cells of more than 20 lines": 6, "long lines in solutions": 2},
     "12": {"cells of more than 20 lines": 4},
     "13": {"cells of more than 20 lines": 12},
     "14": {"long lines in solutions": 1},
