@@ -618,14 +618,13 @@ def test_what_is_tried_first_is_what_was_measured(monkeypatch):
     benchmark, record = benchmark_and_record("learning", monkeypatch)
     for family, (kind, _) in benchmark.FAMILIES.items():
         for recipe in kind.recipes:
-            measured = benchmark.chosen(record, family, recipe.optimizer)
-            assert measured in (None, (recipe.batch_size, recipe.lr))  # None: not all have been tried yet
+            assert benchmark.chosen(record, family, recipe.optimizer) == (recipe.batch_size, recipe.lr)
         best = []
         for recipe in kind.recipes:
             tried = {"family": family, "optimizer": recipe.optimizer, "images": benchmark.IMAGES_TO_CHOOSE}
             scores = [row["valid"] for row in benchmark.rows_of(record, **tried) if row["valid"]]
             best.append(min(scores, default=math.inf))
-        assert best[0] == min(best)
+        assert best[0] < min(best[1:]) - benchmark.NOISE
 
 
 def test_a_target_counts_as_reached_where_the_curve_stays_below_it(monkeypatch):

@@ -114,7 +114,7 @@ class PixelCNN(AutoregressiveModel):
         torch.Size([4])
     """
 
-    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))  # benchmarks/learning.py, Adam's not yet all tried
+    recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))
 
     def __init__(
         self,
