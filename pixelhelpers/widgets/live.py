@@ -153,7 +153,8 @@ class Desk:
         except _Overtaken:
             raise
         except Exception as error:  # a learner's own model may raise anything; a thread would tell nobody
-            self.tell({"say": "trouble", "turn": message.get("turn"), "text": f"{type(error).__name__}: {error}"})
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "  # ours say all that is needed
+            self.tell({"say": "trouble", "turn": message.get("turn"), "text": f"{kind}{error}"})
 
     def in_turn(self, jobs: Latest, work: Callable[[Callable[[], None]], None], message: dict) -> None:
         """Does something in a thread, unless something newer comes."""

@@ -118,17 +118,17 @@ function moved(pixel, key, facts) {
 // The probabilities of a pixel's levels as bars, and in orange the level that is there.
 function chart(canvas, pmf, there, channels, colours = channels === 3 ? ["#D55E00", "#009E73", "#0072B2"] : ["#3b8fc4"]) {
   const pen = canvas.getContext("2d"), { width, height } = canvas, levels = pmf.length / channels;
-  const most = Math.max(...pmf);
+  const most = Math.max(...pmf), wide = (width - 12) / levels, x = (v) => 6 + v * wide; // so that level 0 stands free
   pen.clearRect(0, 0, width, height);
   for (let c = 0; c < channels; c++) {
     pen.globalAlpha = 0.35;
     pen.fillStyle = ORANGE;
-    if (there[c] != null) pen.fillRect((there[c] * width) / levels - 2, 0, Math.max(4, width / levels), height);
+    if (there[c] != null) pen.fillRect(x(there[c]) - 2, 0, Math.max(5, wide), height);
     pen.globalAlpha = channels > 1 ? 0.7 : 1;
     pen.fillStyle = colours[c];
     for (let v = 0; v < levels; v++) {
       const tall = (pmf[c * levels + v] / most) * (height - 4);
-      pen.fillRect((v * width) / levels, height - tall, Math.max(1, width / levels - 0.3), tall);
+      pen.fillRect(x(v), height - tall, Math.max(1, wide - 0.3), tall);
     }
     pen.globalAlpha = 1;
   }
@@ -175,8 +175,9 @@ function page(el, ...children) {
 function studio({ model, el }) {
   const facts = model.get("facts"), { width, height, channels, levels } = facts, area = width * height;
   const memory = `pixelhelpers-studio-${channels}-${height}-${width}-${levels}`;
-  const state = { image: Uint8Array.from(facts.picture), drawn: new Uint8Array(area), cursor: [0, 0], past: [], turn: 0, asked: null };
-  const note = h("p", { class: "note", role: "status", "aria-live": "polite" });
+  const state = { image: Uint8Array.from(facts.picture), drawn: new Uint8Array(area), cursor: [0, 0], past: [], turn: 0, asked: null,
+    label: facts.label, number: facts.number };
+  const note = h("p", { class: "note", role: "status", "aria-live": "polite" }, "Draw above the dashed line. What stands there is kept.");
   const where = h("span", { class: "unseen", "aria-live": "polite" });
 
   // Tools.
@@ -186,6 +187,7 @@ function studio({ model, el }) {
   const choose = (name) => {
     tool = name;
     tools.forEach((button) => button.setAttribute("aria-pressed", String(button.textContent === name)));
+    if (name !== "ask") forget();
   };
   const level = channels === 3
     ? h("input", { type: "color", value: "#e0e0e0" })
@@ -211,7 +213,7 @@ function studio({ model, el }) {
 
   // Boards: the canvas, and what the model made of it.
   const help = h("span", { class: "unseen", id: `help-${Math.random().toString(36).slice(2)}` },
-    "Arrow keys move the cursor. Space draws, E erases, K keeps the rows down to here, Enter asks the pixel, Control Z takes the last stroke back.");
+    "Arrow keys move the cursor. Space uses the chosen tool, E erases, K keeps the rows down to here, Enter asks the pixel, Control Z takes the last stroke back.");
   const board = new Board(facts, "your drawing", 336, { class: "draws", role: "application", tabindex: 0, "aria-describedby": help.id });
   const painted = h("div", { class: "row painted" });
   let boards = [];
@@ -241,10 +243,11 @@ function studio({ model, el }) {
       });
       const take = h("button", { "aria-label": `take completion ${k + 1} as the drawing`, onclick: () => {
         remember();
+        const kept = known();
         state.image = one.image.slice();
-        state.drawn.fill(0);
+        state.drawn = state.drawn.map((yes, p) => yes && kept[p]);
         complete();
-      } }, "take");
+      }, title: "makes this completion your drawing" }, "take");
       one.figure = h("figure", {}, one.canvas, h("figcaption", {}, `completion ${k + 1} `, take));
       boards.push(one);
       painted.append(one.figure);
@@ -254,7 +257,7 @@ function studio({ model, el }) {
 
   // Strokes.
   const remember = () => {
-    state.past.push([state.image.slice(), state.drawn.slice()]);
+    state.past.push([state.image.slice(), state.drawn.slice(), rows.value, state.label, state.number]);
     if (state.past.length > 60) state.past.shift();
   };
   const ink = () => {
@@ -316,9 +319,11 @@ function studio({ model, el }) {
       const value = Array.from({ length: channels }, (_, c) => state.image[c * area + to[0] * width + to[1]]);
       where.textContent = `row ${to[0]}, column ${to[1]}, level ${value.join(" ")}`;
       redraw();
-    } else if (key === " " || key === "e") {
+    } else if (key === " " && tool === "ask") ask(board, state.cursor);
+    else if (key === " " && tool === "keep down to here") line(state.cursor[0] + 1);
+    else if (key === " " || key === "e") {
       remember();
-      dab(state.cursor, key === "e" ? black : ink());
+      dab(state.cursor, key === "e" || tool === "erase" ? black : ink());
       complete();
     } else if (key === "k") line(state.cursor[0] + 1);
     else if (key === "enter") ask(board, state.cursor);
@@ -327,12 +332,15 @@ function studio({ model, el }) {
     event.preventDefault();
   });
   const line = (row) => {
+    remember();
     rows.value = row;
     complete();
   };
   const undo = () => {
     if (!state.past.length) return;
-    [state.image, state.drawn] = state.past.pop();
+    [state.image, state.drawn, rows.value, state.label, state.number] = state.past.pop();
+    label.value = state.label;
+    number.value = state.number;
     complete();
   };
   const clear = () => {
@@ -346,10 +354,10 @@ function studio({ model, el }) {
   const talk = kernel(model, note, {
     begun({ turn, remark, classes }) {
       if (turn !== state.turn) return;
-      note.textContent = remark;
-      const now = label.value;
+      const nothing = keep.value === "2" && !state.drawn.some(Boolean);
+      note.textContent = nothing ? "Nothing here counts as drawn by you yet: draw something." : remark;
       if (classes.length !== label.options.length) label.replaceChildren(...options(classes));
-      label.value = classes[now] === undefined ? 0 : now;
+      label.value = classes[state.label] === undefined ? 0 : state.label;
       labelled.hidden = !classes.length;
     },
     rows({ turn }, [images, done]) {
@@ -371,7 +379,9 @@ function studio({ model, el }) {
       const level = answer.levels.join(" "), bits = answer.bits.map((b) => round(b)).join(" + ");
       chart(hill, floats(pmf), answer.levels, channels);
       hill.setAttribute("aria-label", `the probabilities of all levels; level ${level} costs ${bits} bits`);
-      said.textContent = `Row ${answer.at[0]}, column ${answer.at[1]}, number ${answer.place} in the drawing order: level ${level}, which costs ${bits} bits. The whole image: ${round(answer.mean)} bits per value.`;
+      const whose = state.asked.board === board ? "Your drawing" : `Completion ${boards.indexOf(state.asked.board) + 1}`;
+      const unit = channels === 1 ? "pixel" : "value";
+      said.textContent = `${whose}. Row ${answer.at[0]}, column ${answer.at[1]}, number ${answer.place} in the drawing order: level ${level}, which costs ${bits} bits. The whole of it: ${round(answer.mean)} bits per ${unit}. A blind guess pays ${round(Math.log2(levels))}.`;
       panel.hidden = false;
     },
     seen({ turn }, [field]) {
@@ -380,18 +390,20 @@ function studio({ model, el }) {
       state.asked.board.show(null, { seen: state.asked.seen });
       sight.textContent = `In blue what it could see: ${state.asked.seen.reduce((a, b) => a + b, 0)} pixels.`;
     },
-    picture({ label: known }, [image]) {
+    picture({ label: shown, number: loaded }, [image]) {
       remember();
       state.image = bytes(image).slice();
       state.drawn.fill(0);
-      if (label.options.length) label.value = known;
+      label.value = state.label = shown;
+      state.number = loaded;
+      choose("draw");
       complete();
     },
     trouble({ turn, text }) {
       if (turn == null || turn === state.turn || turn === state.asked?.turn) note.textContent = text;
     },
   });
-  const asking = () => ({ model: facts.models[which.value], label: +label.value || 0 });
+  const asking = () => ({ model: facts.models[which.value], label: state.label });
   const complete = () => {
     state.turn = Math.random();
     try {
@@ -401,6 +413,7 @@ function studio({ model, el }) {
     }
     degrees.textContent = (+temperature.value).toFixed(2);
     share.textContent = (+likely.value).toFixed(2);
+    for (const idle of [temperature, likely, seed]) idle.disabled = greedy.checked; // nothing is left to chance
     root.dataset.painting = "asked";
     redraw();
     talk.say({
@@ -421,6 +434,18 @@ function studio({ model, el }) {
     sight.textContent = "";
     talk.say({ do: "ask", turn: state.asked.turn, at, ...asking() }, one.image);
   };
+  const forget = () => {
+    state.asked?.board.show(null, { at: null, seen: null });
+    state.asked = null;
+    panel.hidden = true;
+  };
+  label.addEventListener("input", () => { state.label = +label.value; });
+  for (const slider of [temperature, likely]) {
+    slider.addEventListener("dblclick", () => {
+      slider.value = 1;
+      complete();
+    });
+  }
   for (const control of [rows, keep, which, label, temperature, likely, greedy, seed, count]) {
     control.addEventListener(control.type === "number" ? "change" : "input", complete);
   }
@@ -438,8 +463,14 @@ function studio({ model, el }) {
   const panel = h("figure", { hidden: true }, hill, h("figcaption", {}, "level 0 on the left, ", `${levels - 1} on the right; orange: the one that is there`),
     said, h("div", { class: "row controls" }, walk("before"), walk("after"), sight));
 
-  const load = facts.pictures
-    ? [h("label", {}, "picture", number), h("button", { onclick: () => talk.say({ do: "picture", number: +number.value }) }, "load")]
+  const load = () => talk.say({ do: "picture", number: Math.floor(+number.value) || 0 });
+  number.addEventListener("change", load);
+  const following = () => {
+    number.value = (state.number + 1) % facts.pictures;
+    load();
+  };
+  const pictures = facts.pictures
+    ? [h("label", {}, `picture (0 to ${facts.pictures - 1})`, number), h("button", { onclick: following }, "next picture")]
     : [];
   const back = h("button", { onclick: () => {
     const kept = JSON.parse(sessionStorage.getItem(memory) ?? "null");
@@ -447,7 +478,7 @@ function studio({ model, el }) {
     remember();
     [state.image, state.drawn] = kept.map((one) => Uint8Array.from(one));
     complete();
-  } }, "bring back");
+  } }, "bring back my last drawing");
   let older = null; // a drawing of this page before this canvas was there
   try {
     older = sessionStorage.getItem(memory);
@@ -459,16 +490,21 @@ function studio({ model, el }) {
     h("div", { class: "row controls" },
       h("fieldset", {}, h("legend", { class: "unseen" }, "tool"), ...tools),
       h("label", {}, channels === 3 ? "colour" : "brightness", level), h("label", {}, "size", size),
-      h("button", { onclick: undo }, "undo"), h("button", { onclick: clear }, "clear"), ...load, back),
+      h("button", { onclick: undo }, "undo"), h("button", { onclick: clear }, "clear"), ...pictures, back),
     h("div", { class: "row controls" },
       h("label", {}, "keep", keep), h("label", {}, "line at row", rows)),
+    note,
     h("div", { class: "row" }, board.canvas, h("div", { class: "beside" }, painted, panel)),
-    note, where, help,
+    where, help,
     h("div", { class: "row controls" },
       h("label", {}, "model", which), labelled,
-      h("label", {}, "temperature", temperature), degrees, h("label", {}, "top-p", likely), share,
-      h("label", {}, greedy, "greedy"), h("label", {}, "seed", seed), h("label", {}, "how many", count),
-      h("button", { onclick: again }, "again"), h("button", { onclick: stop }, "stop")));
+      h("label", { title: "below 1 the likely levels become likelier still, above 1 all become more alike; a double click sets it to 1" },
+        "temperature", temperature), degrees,
+      h("label", { title: "only the likeliest levels, which together have this probability, are drawn; a double click sets it to 1" },
+        "top-p", likely), share,
+      h("label", { title: "always the likeliest level: nothing is left to chance" }, greedy, "greedy"),
+      h("label", { title: "the random numbers: the same seed paints the same pictures" }, "seed", seed), h("label", {}, "how many", count),
+      h("button", { onclick: again, title: "with the next seed" }, "again"), h("button", { onclick: stop, title: "stops the painting" }, "stop")));
   arrange(facts.painted.map((image) => Uint8Array.from(image)));
   redraw();
   return () => talk.end();

@@ -91,7 +91,7 @@ class Studio(Desk):
         require(0 <= number < there, f"there is no picture {number}: give a number from 0 to {there - 1}.")
         labels = self.models.labels
         label = 0 if labels is None else int(labels[number])
-        self.tell({"say": "picture", "label": label}, [as_bytes(self.models.pictures[number])])
+        self.tell({"say": "picture", "label": label, "number": number}, [as_bytes(self.models.pictures[number])])
 
     def _canvas(self, buffer: bytes) -> Tensor:
         return torch.frombuffer(bytearray(buffer), dtype=torch.uint8).view(self.models.shape)

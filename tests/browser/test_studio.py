@@ -167,6 +167,48 @@ def test_a_drawing_outlives_its_kernel(page, lab, folder, tmp_path):
     page.complaints.clear()  # JupyterLab's own, about the kernel
 
 
+def test_what_newcomers_tried(page, lab, folder):
+    """A completion keeps what was drawn, undo brings the line back, the space bar does what the tool says."""
+    open_cells(page, lab, folder, CELL)
+    page.get_by_role("button", name="clear").click()
+    stroke(page, (4, 6), (4, 20))
+    finished(page)
+    page.get_by_role("button", name="take completion 1").click()
+    finished(page)
+    keep, line = page.locator(".px label", has_text="keep").locator("select"), page.get_by_label("line at row")
+    keep.select_option(label="what I drew")
+    finished(page)
+    assert (seen(page, BOARD)[0, 4, 6:20] > 150).all()
+    keep.select_option(label="rows above the line")
+    page.get_by_role("button", name="keep down to here").click()
+    page.mouse.click(*box(page, (19, 3)))
+    finished(page)
+    assert line.input_value() == "20"
+    page.get_by_role("button", name="undo").click()
+    finished(page)
+    assert line.input_value() == "10"
+    page.get_by_role("button", name="ask").click()
+    page.locator(BOARD).press(" ")
+    page.get_by_text("Your drawing. Row").wait_for()
+    page.get_by_role("button", name="draw", exact=True).click()
+    assert not page.locator(".px canvas.chart").is_visible()
+
+
+def test_the_class_follows_the_picture(page, lab, folder):
+    """Also to a model that is chosen later."""
+    open_cells(page, lab, folder, CELL)
+    number, kind = page.get_by_label("picture"), page.locator(".px label", has_text="class")
+    for _ in range(3):
+        page.get_by_role("button", name="next picture").click()
+        finished(page)
+    label = int(ph.load_images("digits").valid_labels[int(number.input_value())])
+    assert label > 0 and not kind.is_visible()
+    page.get_by_label("model").select_option(label="gated-digits")
+    kind.wait_for()
+    finished(page)
+    assert kind.locator("select").input_value() == str(label)
+
+
 def test_two_on_one_page_do_not_disturb_each_other(page, lab, folder):
     open_cells(page, lab, folder, CELL, CELL.splitlines()[-1])
     assert page.locator(BOARD).count() == 2
