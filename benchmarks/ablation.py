@@ -1,23 +1,20 @@
 """What makes Gated PixelCNN better: its gate, its two stacks, or both?
 
-    python benchmarks/ablation.py
+    python benchmarks/ablation.py             what ablation.json beside this file still lacks
+    python benchmarks/ablation.py --speeds    images per second only; leave the machine idle meanwhile
 
 Four networks of equally many weights that act: one stack of masked convolutions or two stacks without a
-blind spot, a ReLU or a gate. All are trained for the same time: each gets as many images as it can take while
-the network with everything takes 10,000, by the speeds that are measured first, in turn. Two or three seeds each,
-scored on 2,000 validation images. Finished runs are kept in ablation.json beside this file: start it again
-and it goes on with the missing ones. Speeds are measured once; leave the machine idle meanwhile.
+blind spot, a ReLU or a gate. All see the same 20,000 images of Fashion-MNIST in the same order, so nothing but the
+network differs. The rate of each is chosen with one seed and a quarter of the images; three seeds then, scored on 2,000
+validation images. How many images each takes in the same time is measured beside.
 """
 
-import dataclasses
-import json
-import math
 import platform
 import statistics
 import time
-from pathlib import Path
 
 import torch
+import trainings
 from torch import nn
 from torch.nn import functional as F
 
@@ -25,9 +22,8 @@ import pixelhelpers as ph
 from pixelhelpers.layers import shift_down
 from pixelhelpers.models.gated import gate
 
-RESULT = Path(__file__).with_suffix(".json")
-SEEDS = {"fashion-mnist": (0, 1, 2), "digits": (0, 1)}
-IMAGES = 10_000  # that the network with two gated stacks is trained on
+DATA = "fashion-mnist"
+IMAGES = 20_000
 BLOCKS = 4
 HIDDEN = {(1, False): 84, (1, True): 62, (2, False): 65, (2, True): 45}  # (stacks, gated): equally many weights
 
@@ -80,69 +76,60 @@ def live_weights(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters()) - masked
 
 
-def few(images: ph.Images, train: int, valid: int) -> ph.Images:
-    cut = {"train": train, "train_labels": train, "valid": valid, "valid_labels": valid}
-    return dataclasses.replace(images, **{name: getattr(images, name)[:count] for name, count in cut.items()})
+def name(stacks: int, gated: bool) -> str:
+    return f"{'one stack' if stacks == 1 else 'two stacks'}, {'gate' if gated else 'ReLU'}"
 
 
-def relative_speeds(images: ph.Images) -> dict[str, float]:
+KINDS = {name(*kind): kind for kind in HIDDEN}
+
+
+def train(kind: str, lr: float, seed: int, images: int) -> dict:
+    torch.manual_seed(seed)
+    network = Network(*KINDS[kind])
+    every = ph.load_images(DATA, fallback=False)
+    seen, epochs = trainings.in_epochs(trainings.few(every, len(every.train), 2_000), images)
+    return {"valid": ph.fit(network, seen, epochs=epochs, lr=lr, seed=seed, **trainings.RECIPE)[-1]["valid"]}
+
+
+def plans(rows: list[dict]) -> list[dict]:
+    return trainings.rates_then_seeds(rows, [{"kind": kind} for kind in KINDS], IMAGES)
+
+
+def relative_speeds() -> dict[str, float]:
     """Images a second of each network over those of the last one, in turn, the median of five rounds."""
-    images = few(images, 320, 16)
+    few = trainings.few(ph.load_images(DATA, fallback=False), 320, 16)
     rounds = []
     for _ in range(6):
         seconds = {}
         for kind in HIDDEN:
             start = time.perf_counter()
-            train(images, *kind, seed=0, count=320)
+            ph.fit(Network(*kind), few, epochs=1, lr=0.02, **trainings.RECIPE)
             seconds[kind] = time.perf_counter() - start
         rounds.append({name(*kind): seconds[2, True] / seconds[kind] for kind in HIDDEN})
     return {kind: statistics.median(one[kind] for one in rounds[1:]) for kind in rounds[0]}
 
 
-def name(stacks: int, gated: bool) -> str:
-    return f"{'one stack' if stacks == 1 else 'two stacks'}, {'gate' if gated else 'ReLU'}"
-
-
-def train(images: ph.Images, stacks: int, gated: bool, seed: int, count: int) -> float:
-    """Trains on `count` images, counting repeats, and gives the score on the validation images."""
-    torch.manual_seed(seed)
-    network = Network(stacks, gated)
-    epochs = math.ceil(count / len(images.train))
-    images = few(images, count // epochs, len(images.valid))
-    how = {"optimizer": "adam", "batch_size": 16, "lr": 2e-3, "seed": seed, "progress": False}
-    return ph.fit(network, images, epochs=epochs, **how)[-1]["valid"]
+STUDY = trainings.Study(
+    trainings.record(__file__),
+    {
+        "recipe": trainings.RECIPE,
+        "images": IMAGES,
+        "weights": {kind: live_weights(Network(*KINDS[kind])) for kind in KINDS},
+    },
+    plans,
+    train,
+)
 
 
 def main() -> None:
-    result = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
-        "precision": ph.hardware.default_precision(ph.default_device().type),
-        "images": IMAGES,
-        "weights": {name(*kind): live_weights(Network(*kind)) for kind in HIDDEN},
-        "runs": [],
-    }
-    sets = {data: few(ph.load_images(data, fallback=False), 55_000, 2_000) for data in SEEDS}
-    if RESULT.exists():
-        result |= {key: json.loads(RESULT.read_text(encoding="utf-8"))[key] for key in ("speeds", "runs")}
+    options = trainings.parser(__doc__)
+    options.add_argument("--speeds", action="store_true", help="measure speeds only")
+    given = options.parse_args()
+    if given.speeds:
+        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+        trainings.write(STUDY.record, STUDY.read() | {"speeds": relative_speeds(), "machine_of_speeds": machine})
     else:
-        result["speeds"] = relative_speeds(sets["fashion-mnist"])
-    print(
-        *(
-            f"{kind}: {count:,} weights, speed {result['speeds'][kind]:.2f}"
-            for kind, count in result["weights"].items()
-        ),
-        sep="\n",
-    )
-    every = [(data, seed, kind) for data, seeds in SEEDS.items() for seed in seeds for kind in HIDDEN]
-    for data, seed, kind in every:
-        if any((run["data"], run["seed"], run["kind"]) == (data, seed, name(*kind)) for run in result["runs"]):
-            continue
-        count = int(IMAGES * result["speeds"][name(*kind)])
-        run = {"data": data, "seed": seed, "kind": name(*kind), "images": count}
-        run["valid"] = train(sets[data], *kind, seed=seed, count=count)
-        print(f"{data:14} {run['kind']:18} seed {seed}: {run['valid']:.3f} bits/dim after {count:,} images", flush=True)
-        result["runs"].append(run)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        trainings.complete(STUDY, jobs=given.jobs)
 
 
 if __name__ == "__main__":

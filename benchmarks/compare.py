@@ -1,22 +1,21 @@
-"""The five models side by side: what twenty minutes of training buy, and what an image then costs.
+"""The five models side by side: what equal arithmetic in training buys, and what an image then costs.
 
     python benchmarks/compare.py             what compare.json beside this file still lacks, then all timings
-    python benchmarks/compare.py gated       trains this model again, then all timings: reproduces its row
+    python benchmarks/compare.py --jobs 2    two trainings at a time
     python benchmarks/compare.py --train     training only
-    python benchmarks/compare.py --time      timings only
+    python benchmarks/compare.py --time      timings, figure and table only
 
-Each model, without classes and at the size of its shipped weights, learns Fashion-MNIST for twenty minutes
-on one CPU core with the same settings, its schedule ending with the time, and is scored once on the 10,000
-test images. Until then checkpoints are in runs/compare: start it again and it goes on where it stopped. Then
+Each model, without classes and at the size of its shipped weights, learns Fashion-MNIST with the recipe that
+learning.py chose for all of them, from three seeds. Each takes as many images as its multiply-adds allow, when PixelCNN
+takes 40,000. It is scored on the 5,000 validation images. Until then checkpoints are in runs/compare: start it again
+and it goes on where it stopped. Then
 all models take turns: a training step with 16 images, one forward pass over 64 images, and drawing 64 images
 by their fastest exact method. (What the plain loop takes for them is that pass times the number of its
 turns.) Seconds mean something only beside each other, from one run on an idle machine. Also writes
 compare.png and the table in README.md beside this file.
 """
 
-import argparse
-import json
-import os
+import functools
 import platform
 import shutil
 import statistics
@@ -25,24 +24,16 @@ import sys
 from pathlib import Path
 
 import torch
+import trainings
+from recipe import multiply_adds
 from sampling import ROUNDS, into_readme, peak_memory, seconds
 
 import pixelhelpers as ph
 
 FILE = Path(__file__)
-RESULT = FILE.with_suffix(".json")
-RUNS = FILE.parents[1] / "runs" / "compare"
-MINUTES, SEED = 20, 0
-TRAINING = {
-    "epochs": 100,
-    "optimizer": "adam",
-    "batch_size": 16,
-    "lr": 2e-3,
-    "precision": "bf16",
-    "seconds": 60.0 * MINUTES,
-    "seed": SEED,
-}
-DRAWN = 64
+FOLDER = FILE.parents[1] / "runs" / "compare"
+IMAGES, LR = 40_000, 0.02
+STEP, DRAWN = 16, 64  # images of a step that is timed, images drawn
 MODELS = {
     "pixelcnn": (ph.PixelCNN, {"hidden": 128, "blocks": 7}),
     "gated": (ph.GatedPixelCNN, {"hidden": 80, "blocks": 6}),
@@ -52,39 +43,50 @@ MODELS = {
 }
 
 
-def build(name: str) -> ph.models.base.AutoregressiveModel:
+def build(name: str, seed: int = 0) -> ph.models.base.AutoregressiveModel:
     kind, size = MODELS[name]
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     return kind(**size)
 
 
-def train(name: str) -> dict:
-    """Trains one model, or goes on with it, and gives its row."""
-    images, model = ph.load_images("fashion-mnist", fallback=False), build(name)
-    history = ph.fit(model, images, folder=RUNS / name, resume=True, **TRAINING)
+@functools.cache
+def affordable(name: str) -> int:
+    """For how many images the multiply-adds suffice that `IMAGES` images cost PixelCNN."""
+    x = torch.zeros(1, 1, 28, 28)
+    return IMAGES * multiply_adds(build("pixelcnn"), x) // multiply_adds(build(name), x)
+
+
+def train(model: str, seed: int, images: int) -> dict:
+    """Trains one model, or goes on with it."""
+    seen, epochs = trainings.in_epochs(ph.load_images("fashion-mnist", fallback=False), images)
+    folder = FOLDER / f"{model}-{seed}"
+    how = {"epochs": epochs, "lr": LR, "seed": seed, "folder": folder, "resume": True}
+    history = ph.fit(build(model, seed), seen, **how, **trainings.RECIPE)
     if history.interrupted:
         raise KeyboardInterrupt
-    return {
-        "class": type(model).__name__,
-        **MODELS[name][1],
-        "command": f"python benchmarks/{FILE.name} {name}",
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "training_images": history[-1]["step"] * TRAINING["batch_size"],
-        "training_seconds": history[-1]["seconds"],
-        "training_machine": machine(),
-        "valid_bits_per_dim": history[-1]["valid"],
-        "test_bits_per_dim": ph.evaluate(model, images.test),
-    }
+    shutil.rmtree(folder)  # its score is safe
+    return {"valid": history[-1]["valid"]}
+
+
+def plans(rows: list[dict]) -> list[dict]:
+    images = {name: affordable(name) for name in MODELS}
+    return [{"model": name, "seed": seed, "images": images[name]} for seed in trainings.SEEDS for name in MODELS]
+
+
+STUDY = trainings.Study(
+    trainings.record(__file__), {"recipe": trainings.RECIPE | {"lr": LR}, "drawn": DRAWN}, plans, train
+)
 
 
 def training_step(name: str):
-    """A step like those of `fit`: forward, backward, AdamW, in the precision that it was trained with."""
+    """A step like those of `fit`: forward, backward, Muon, in the precision that `fit` takes here."""
     model = build(name).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    x = torch.randint(256, (TRAINING["batch_size"], 1, 28, 28), dtype=torch.uint8)
+    optimizer = ph.training.make_optimizer(model, "muon", LR)
+    short = ph.hardware.default_precision("cpu") == "bf16"
+    x = torch.randint(256, (STEP, 1, 28, 28), dtype=torch.uint8)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=TRAINING["precision"] == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=short):
             loss = -model.log_prob(x).mean()
         loss.backward()
         optimizer.step()
@@ -126,56 +128,60 @@ def in_turn(work: dict) -> tuple[dict[str, float], dict[str, float | None]]:
     return median, {name: peak_memory(run) for name, run in work.items()}
 
 
-def time(rows: dict[str, dict]) -> None:
-    """Adds to each row what a training step and what drawing costs."""
-    models = {name: build(name).eval().to(memory_format=torch.channels_last) for name in rows}  # as fast untrained
-    steps, memory_of_steps = in_turn({name: training_step(name) for name in rows})
+def time() -> dict[str, dict]:
+    """What a training step and what drawing costs, model by model."""
+    models = {name: build(name).eval().to(memory_format=torch.channels_last) for name in MODELS}  # as fast untrained
+    steps, memory_of_steps = in_turn({name: training_step(name) for name in MODELS})
     passes, _ = in_turn({name: forward_pass(model) for name, model in models.items()})
     draws, memory_of_draws = in_turn({name: drawing(model) for name, model in models.items()})
-    for name, row in rows.items():
-        row |= {
-            "training_images_per_second": TRAINING["batch_size"] / steps[name],
+    return {
+        name: {
+            "class": type(model).__name__,
+            **MODELS[name][1],
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "training_images": affordable(name),
+            "training_images_per_second": STEP / steps[name],
             "training_memory_MB": memory_of_steps[name],
-            "network_evaluations": turns(models[name]),
-            "network_evaluations_of_plain_loop": turns_of_plain_loop(models[name]),
+            "network_evaluations": turns(model),
+            "network_evaluations_of_plain_loop": turns_of_plain_loop(model),
             f"seconds_for_{DRAWN}_images": draws[name],
-            f"seconds_for_{DRAWN}_images_by_plain_loop": passes[name] * turns_of_plain_loop(models[name]),
+            f"seconds_for_{DRAWN}_images_by_plain_loop": passes[name] * turns_of_plain_loop(model),
             "drawing_memory_MB": memory_of_draws[name],
-            "timing_machine": machine(),
         }
+        for name, model in models.items()
+    }
 
 
-def machine() -> str:
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+def scores(result: dict) -> dict[str, list[float]]:
+    """Of each model the validation bits/dim of its seeds, the best model first."""
+    found = {name: [row["valid"] for row in trainings.rows_of(result["runs"], model=name)] for name in MODELS}
+    return dict(sorted(found.items(), key=lambda pair: statistics.mean(pair[1])))
 
 
 def table(result: dict) -> str:
     """The table for README.md beside this file. The time of drawing is given as a multiple of the fastest model's."""
     rows, key = result["models"], f"seconds_for_{DRAWN}_images"
-    fastest = min(row.get(key, 1.0) for row in rows.values())
+    fastest = min(row[key] for row in rows.values())
     lines = [
-        f"| Model | Test bits/dim after {result['minutes']} min | Parameters | Images seen in that time | "
+        "| Model | Validation bits/dim, mean of three seeds (range) | Parameters | Training images | "
         "Training, images/s on all cores | Evaluations one after another: plain loop, fastest | "
         f"Time for {DRAWN} images: plain loop, fastest | Memory: training step, drawing |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(rows.values(), key=lambda row: row["test_bits_per_dim"]):
-        cells = ["–"] * 4
-        if key in row:
-            cells = [
-                f"{row['training_images_per_second']:.0f}",
-                f"{row['network_evaluations_of_plain_loop']}, {row['network_evaluations']}",
-                f"{row[key + '_by_plain_loop'] / fastest:.0f}×, **{row[key] / fastest:.1f}×**",
-                ", ".join(
-                    "–" if row[f"{part}_memory_MB"] is None else f"{row[f'{part}_memory_MB']:.0f} MB"
-                    for part in ("training", "drawing")
-                ),
-            ]
-        head = (
-            f"| {row['class']}, hidden {row['hidden']}, {row['blocks']} blocks | **{row['test_bits_per_dim']:.3f}** | "
-        )
-        seen = f"{row['training_images']:,}"
-        lines.append(head + f"{row['parameters']:,} | {seen} | " + " | ".join(cells) + " |")
+    for name, bits in scores(result).items():
+        row = rows[name]
+        memory = (row[f"{part}_memory_MB"] for part in ("training", "drawing"))
+        cells = [
+            f"{row['class']}, hidden {row['hidden']}, {row['blocks']} blocks",
+            f"**{statistics.mean(bits):.3f}** ({min(bits):.3f}–{max(bits):.3f})",
+            f"{row['parameters']:,}",
+            f"{row['training_images']:,}",
+            f"{row['training_images_per_second']:.0f}",
+            f"{row['network_evaluations_of_plain_loop']}, {row['network_evaluations']}",
+            f"{row[key + '_by_plain_loop'] / fastest:.0f}×, **{row[key] / fastest:.1f}×**",
+            ", ".join("–" if part is None else f"{part:.0f} MB" for part in memory),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -184,28 +190,23 @@ def figure(result: dict):
     fig, axes = ph.plots.subplots(1, 1, size=(8.5, 3.6))
     rows, key = result["models"], f"seconds_for_{DRAWN}_images"
     fastest = min(row[key] for row in rows.values())
-    for row, marker in zip(rows.values(), "osD^v", strict=False):
-        bits = row["test_bits_per_dim"]
+    for (name, seeds), marker in zip(scores(result).items(), "osD^v", strict=True):
+        row, bits = rows[name], statistics.mean(seeds)
         times = [row[key + "_by_plain_loop"] / fastest, row[key] / fastest]
         label = f"{row['class']}: {row['network_evaluations']} turns"
         (line,) = axes.plot(times, [bits, bits], lw=1, alpha=0.5)
+        axes.vlines(times[1], min(seeds), max(seeds), color=line.get_color())
         axes.plot(times[1], bits, marker, ms=9, color=line.get_color(), label=label)
         axes.plot(times[0], bits, marker, ms=9, color=line.get_color(), fillstyle="none")
     axes.set(
         xscale="log",
         xlabel=f"time for {DRAWN} images (fastest = 1); hollow: plain loop, one pass × turns",
-        ylabel="test bits/dim (lower is better)",
+        ylabel="validation bits/dim (lower is better)",
     )
-    axes.set_title(f"after {result['minutes']} minutes of training each")
+    axes.set_title("after equally many multiply-adds of training; lines: three seeds")
     axes.margins(0.1)
     fig.legend(loc="outside right upper")
     return fig
-
-
-def write(result: dict) -> None:
-    part = RESULT.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, RESULT)
 
 
 def publish(result: dict) -> None:
@@ -215,32 +216,22 @@ def publish(result: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; without one: all")
+    parser = trainings.parser(__doc__)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--train", action="store_true", help="training only")
-    only.add_argument("--time", action="store_true", help="timings only")
+    only.add_argument("--time", action="store_true", help="timings, figure and table only")
     options = parser.parse_args()
-    if unknown := set(options.models) - set(MODELS):
-        parser.error(f"no model is called {', '.join(sorted(unknown))}: give some of {', '.join(MODELS)}.")
-    names = options.models or list(MODELS)
-    result = {"minutes": MINUTES, "training": TRAINING, "drawn": DRAWN, "models": {}}
-    if RESULT.exists():
-        result["models"] = json.loads(RESULT.read_text(encoding="utf-8"))["models"]
+    if not options.time:
+        trainings.complete(STUDY, jobs=options.jobs)
     if options.time:
         with ph.hardware.keep_freed_memory():
-            time(result["models"])
-        write(result)
+            models = time()
+        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+        result = STUDY.read() | {"models": models, "timing_machine": machine}
+        trainings.write(STUDY.record, result)
         publish(result)
         print(table(result))
-        return
-    torch.set_num_threads(1)
-    for name in names:
-        if options.models or name not in result["models"]:
-            result["models"][name] = train(name)
-            write(result)
-            shutil.rmtree(RUNS / name)  # its row is safe; another run begins anew
-    if not options.train:  # in a process of its own, with all cores
+    elif not options.train:  # in a process of its own, with all cores
         subprocess.run([sys.executable, str(FILE), "--time"], check=True)
 
 

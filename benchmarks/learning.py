@@ -1,22 +1,19 @@
 """How fast each family learns: bits per dimension against images, multiply-adds and seconds, by Adam and by Muon.
 
-    python benchmarks/learning.py            what learning.json beside this file still lacks
-    python benchmarks/learning.py gated      the same of this family: a second process may do another one
+    python benchmarks/learning.py --jobs 2   what learning.json beside this file still lacks, two runs at a time
     python benchmarks/learning.py --time     images per second on all cores; leave the machine idle meanwhile
     python benchmarks/learning.py --show     figure and tables from the record
 
 First, batch and learning rate are chosen for each family and optimiser, with one seed and one pass over 10,000
 images of Fashion-MNIST. Then the chosen ones, and what was this project's recipe before (Adam, 16 images a step, rate
-0.002), train from several seeds on as many multiply-adds as 30,000 images cost PixelCNN. All runs are float32 on one
-core, their schedules end with them, and their scores are those of 500 validation images: test images are not touched.
+0.002), train from several seeds on as many multiply-adds as 30,000 images cost PixelCNN. All runs are float32, their
+schedules end with them, and their scores are those of 500 validation images: test images are not touched.
 The peer is a network of the form of the UvA tutorial's PixelCNN: two stacks of masked 3x3 convolutions with its
 dilations, Adam at 0.001 and 128 images a step. Finished runs are kept, others go on from their checkpoints in
 runs/learning.
 """
 
-import argparse
-import dataclasses
-import json
+import functools
 import math
 import platform
 import shutil
@@ -24,20 +21,18 @@ import statistics
 from pathlib import Path
 
 import torch
+import trainings
 from recipe import multiply_adds
 from sampling import ROUNDS, into_readme, seconds
 from torch import nn
 from torch.nn import functional as F
 
 import pixelhelpers as ph
-from pixelhelpers.files import write_atomically
 from pixelhelpers.models.gated import gate
 
 FILE = Path(__file__)
-RESULT = FILE.with_suffix(".json")
-RUNS = FILE.parents[1] / "runs" / "learning"
-SEEDS = (0, 1, 2)
-IMAGES_TO_CHOOSE, IMAGES, SCORED, SCORES = 10_000, 30_000, 500, 20
+FOLDER = FILE.parents[1] / "runs" / "learning"
+IMAGES_TO_CHOOSE, IMAGES, IMAGES_OF_A_PASS, SCORED, SCORES = 10_000, 30_000, 50_000, 500, 20
 TARGET = 2.9  # bits/dim
 NOISE = 0.02  # bits/dim, as seeds differ
 BEFORE = ("adam", 16, 2e-3)
@@ -110,58 +105,38 @@ def build(family: str, seed: int = 0) -> nn.Module:
     return kind(**size)
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """One run: what is trained, how, and on how many images."""
-
-    family: str
-    optimizer: str
-    batch_size: int
-    lr: float
-    seed: int
-    images: int
-
-    @property
-    def name(self) -> str:
-        return "-".join(map(str, dataclasses.astuple(self)))
+def plan(family: str, optimizer: str, batch_size: int, lr: float, seed: int, images: int) -> dict:
+    return dict(family=family, optimizer=optimizer, batch_size=batch_size, lr=lr, seed=seed, images=images)
 
 
-def train(plan: Plan) -> dict:
-    """Trains one network, or goes on with it, and gives its row."""
-    images, epochs = ph.load_images("fashion-mnist", fallback=False), math.ceil(plan.images / 50_000)
-    count = plan.images // epochs
-    images = dataclasses.replace(
-        images,
-        train=images.train[:count],
-        train_labels=images.train_labels[:count],
-        valid=images.valid[:SCORED],
-        valid_labels=images.valid_labels[:SCORED],
+def train(**plan) -> dict:
+    """Trains one network, or goes on with it."""
+    images, epochs = trainings.in_epochs(
+        trainings.few(ph.load_images("fashion-mnist", fallback=False), IMAGES_OF_A_PASS, SCORED), plan["images"]
     )
+    recipe = {name: plan[name] for name in ("optimizer", "batch_size", "lr", "seed")}
+    folder = FOLDER / "-".join(map(str, plan.values()))
     history = ph.fit(
-        build(plan.family, plan.seed),
+        build(plan["family"], plan["seed"]),
         images,
         epochs=epochs,
-        optimizer=plan.optimizer,
-        batch_size=plan.batch_size,
-        lr=plan.lr,
-        seed=plan.seed,
-        precision="no",
-        device="cpu",
-        scores_per_epoch=1 if plan.images == IMAGES_TO_CHOOSE else SCORES // epochs,
-        folder=RUNS / plan.name,
+        scores_per_epoch=1 if plan["images"] == IMAGES_TO_CHOOSE else SCORES // epochs,
+        folder=folder,
         resume=True,
-        progress=False,
+        **trainings.RECIPE | recipe,
     )
     if history.interrupted:
         raise KeyboardInterrupt
-    curve = [(round(row["epoch"] * count), round(row["valid"], 4), round(row["seconds"], 1)) for row in history]
-    return dataclasses.asdict(plan) | {"valid": history[-1]["valid"], "curve": curve, "machine": machine()}
+    shutil.rmtree(folder)  # its score is safe
+    seen = len(images.train)
+    curve = [(round(row["epoch"] * seen), round(row["valid"], 4), round(row["seconds"], 1)) for row in history]
+    return {"valid": history[-1]["valid"], "curve": curve}
 
 
-def plans(result: dict) -> list[Plan]:
+def plans(rows: list[dict]) -> list[dict]:
     """What is to be run, as far as is known: the second stage needs the results of the first."""
     first = [
-        Plan(family, optimizer, *choice, 0, IMAGES_TO_CHOOSE)
+        plan(family, optimizer, *choice, 0, IMAGES_TO_CHOOSE)
         for family in FAMILIES
         for optimizer in GRID
         for choice in tried(family, optimizer)
@@ -170,14 +145,14 @@ def plans(result: dict) -> list[Plan]:
     for family in FAMILIES:
         images = affordable(family)
         for optimizer in GRID:
-            if choice := chosen(result, family, optimizer):
-                second += [Plan(family, optimizer, *choice, seed, images) for seed in SEEDS]
-        second.append(Plan(family, *BEFORE, 0, images))
-    second += [Plan("peer", "adam", 128, 1e-3, seed, affordable("peer")) for seed in SEEDS]
+            if choice := chosen(rows, family, optimizer):
+                second += [plan(family, optimizer, *choice, seed, images) for seed in trainings.SEEDS]
+        second.append(plan(family, *BEFORE, 0, images))
+    second += [plan("peer", "adam", 128, 1e-3, seed, affordable("peer")) for seed in trainings.SEEDS]
     third = [
-        Plan(family, *NETWORKS[family][0].recipes[0], seed, images)
+        plan(family, *NETWORKS[family][0].recipes[0], seed, images)
         for family, images in FEW_IMAGES.items()
-        for seed in SEEDS
+        for seed in trainings.SEEDS
     ]
     return first + second + third
 
@@ -187,30 +162,27 @@ def tried(family: str, optimizer: str) -> tuple[tuple[int, float], ...]:
     return GRID[optimizer] + WIDER.get(family, {}).get(optimizer, ())
 
 
+@functools.cache
 def affordable(family: str) -> int:
     """For how many images the multiply-adds suffice that `IMAGES` images cost PixelCNN."""
     x = torch.zeros(1, 1, 28, 28)
     return IMAGES * multiply_adds(build("pixelcnn"), x) // multiply_adds(build(family), x)
 
 
-def chosen(result: dict, family: str, optimizer: str) -> tuple[int, float] | None:
+def chosen(rows: list[dict], family: str, optimizer: str) -> tuple[int, float] | None:
     """Batch and rate that did best in the first stage, once all have been tried.
 
     Within `NOISE` of the best score it takes the largest batch, which means fewer steps for the same images, and then
     the lowest rate, which is safer.
     """
-    rows = rows_of(result, family=family, optimizer=optimizer, images=IMAGES_TO_CHOOSE)
-    if len(rows) < len(tried(family, optimizer)):
+    first = trainings.rows_of(rows, family=family, optimizer=optimizer, images=IMAGES_TO_CHOOSE)
+    if len(first) < len(tried(family, optimizer)):
         return None
-    rows = [row for row in rows if row["valid"] is not None]
-    best = min(row["valid"] for row in rows)
-    good = [row for row in rows if row["valid"] <= best + NOISE]
+    first = [row for row in first if row["valid"] is not None]
+    best = min(row["valid"] for row in first)
+    good = [row for row in first if row["valid"] <= best + NOISE]
     choice = max(good, key=lambda row: (row["batch_size"], -row["lr"]))
     return choice["batch_size"], choice["lr"]
-
-
-def rows_of(result: dict, **wanted) -> list[dict]:
-    return [row for row in result["runs"] if all(row[name] == value for name, value in wanted.items())]
 
 
 def reached(row: dict, target: float = TARGET) -> tuple[int, float] | None:
@@ -226,7 +198,7 @@ def reached(row: dict, target: float = TARGET) -> tuple[int, float] | None:
 
 def show(result: dict) -> None:
     """Prints both tables. Until all is done the page shows the first stage, then the rest, with a figure."""
-    if next_plan([]):
+    if STUDY.missing():
         into_readme(FILE, choices(result))
     else:
         FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
@@ -243,7 +215,7 @@ def choices(result: dict) -> str:
         scores = []
         for optimizer, batch, lr in columns:
             found = {"optimizer": optimizer, "batch_size": batch, "lr": lr, "images": IMAGES_TO_CHOOSE}
-            scores += [row["valid"] or math.inf for row in rows_of(result, family=family, **found)]
+            scores += [row["valid"] or math.inf for row in trainings.rows_of(result["runs"], family=family, **found)]
         cells = [f"**{score:.3f}**" if score == min(scores) else f"{score:.3f}" for score in scores]
         lines.append(f"| {family} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -312,7 +284,7 @@ def time(result: dict) -> None:
     """Images per second on all cores, of training steps by the chosen recipes, families in turn."""
     work, sizes = {}, {}
     for family in FAMILIES:
-        model, (sizes[family], lr) = build(family).train(), chosen(result, family, "muon")
+        model, (sizes[family], lr) = build(family).train(), chosen(result["runs"], family, "muon")
         optimizer = ph.training.make_optimizer(model, "muon", lr)
         x = torch.randint(256, (sizes[family], 1, 28, 28), dtype=torch.uint8)
 
@@ -327,61 +299,26 @@ def time(result: dict) -> None:
     result["images_per_second"] = {
         family: sizes[family] / statistics.median(times[family] for times in rounds) for family in work
     }
-    result["timing_machine"] = machine()
+    result["timing_machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
 
 
-def machine() -> str:
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-
-
-def read() -> dict:
-    return json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"runs": []}
-
-
-def write(result: dict) -> None:
-    order = {family: number for number, family in enumerate(NETWORKS)}
-    result["runs"].sort(key=lambda row: (row["images"] > IMAGES_TO_CHOOSE, order[row["family"]], row["optimizer"]))
-    rows = ",\n".join("  " + json.dumps(row) for row in result["runs"])
-    rest = json.dumps({name: value for name, value in result.items() if name != "runs"}, indent=1)[1:-1].strip()
-    write_atomically(RESULT, f'{{\n"runs": [\n{rows}\n]{", " if rest else ""}{rest}\n}}\n'.encode())
+STUDY = trainings.Study(trainings.record(__file__), {}, plans, train)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("families", nargs="*", help=f"of: {'; '.join(NETWORKS)}. Without one: all")
+    parser = trainings.parser(__doc__)
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--time", action="store_true", help="images per second only")
     only.add_argument("--show", action="store_true", help="figure and tables only")
     options = parser.parse_args()
-    if unknown := set(options.families) - {*NETWORKS}:
-        parser.error(f"no family is called {', '.join(sorted(unknown))}.")
     if options.time:
         with ph.hardware.keep_freed_memory():
-            result = read()
+            result = STUDY.read()
             time(result)
-            write(result)
-    if options.time or options.show:
-        show(read())
-        return
-    torch.set_num_threads(1)
-    while plan := next_plan(options.families):
-        try:
-            row = train(plan)
-        except FloatingPointError:  # it diverged, which is a result
-            row = dataclasses.asdict(plan) | {"valid": None, "curve": [], "machine": machine()}
-        result = read()
-        result["runs"].append(row)
-        write(result)
-        shutil.rmtree(RUNS / plan.name)  # its row is safe
-        print(plan.name, row["valid"], flush=True)
-
-
-def next_plan(families: list[str]) -> Plan | None:
-    """The first run that the record lacks, of these families or of all."""
-    result = read()
-    done = {Plan(**{field.name: row[field.name] for field in dataclasses.fields(Plan)}) for row in result["runs"]}
-    missing = (plan for plan in plans(result) if plan not in done)
-    return next((plan for plan in missing if not families or plan.family in families), None)
+            trainings.write(STUDY.record, result)
+    elif not options.show:
+        trainings.complete(STUDY, jobs=options.jobs)
+    show(STUDY.read())
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import torch
-from ablation import few
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
+from trainings import few
 
 import pixelhelpers as ph
 from pixelhelpers.models.heads import SoftmaxHead
@@ -31,7 +31,7 @@ SIZE = {"hidden": 32, "blocks": 1}
 class LinearSoftmax(nn.Conv2d):
     """A head of one layer, as the mixture's, that gives 256 logits in place of a mixture's parameters."""
 
-    conditionals, log_prob = SoftmaxHead.conditionals, SoftmaxHead.log_prob
+    conditionals, log_prob = staticmethod(SoftmaxHead.conditionals), staticmethod(SoftmaxHead.log_prob)
 
     def forward(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):

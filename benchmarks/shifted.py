@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 
 import torch
-from ablation import few
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from trainings import few
 
 import pixelhelpers as ph
 from pixelhelpers.layers import (

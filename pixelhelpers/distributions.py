@@ -117,7 +117,8 @@ def _edges(levels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tenso
     numbers_on = "cpu" if device.type == "mps" else device  # which has no float64
     with torch.inference_mode(False):  # kept for any use
         exact = (torch.arange(levels + 1, dtype=torch.float64, device=numbers_on) - 0.5) * (2 / (levels - 1)) - 1
-        exact[0], exact[-1] = -FAR, FAR
+        exact[:1].fill_(-FAR)  # `exact[0] = -FAR` would bring the number from the CPU, which waits for the GPU
+        exact[-1:].fill_(FAR)
         edge = exact.to(dtype)
         return edge.to(device), (exact - edge).to(device, dtype)
 

@@ -127,6 +127,18 @@ def test_the_layout_of_a_kernel_in_memory_does_not_matter(layout, layout_of_grad
     assert torch.equal(moved[0], moved[1]) and torch.equal(buffers[0], buffers[1])
 
 
+@every_model
+def test_a_model_whose_kernels_lie_channels_last_takes_the_same_step(kind):
+    """A kernel of one tap lies the same in both layouts, only its strides are other numbers."""
+    one = with_random_gradients(small(kind))
+    two = copy.deepcopy(one).to(memory_format=torch.channels_last)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        b.grad = torch.empty_like(b).copy_(a.grad)  # as autograd lays a gradient out
+    for model in (one, two):
+        make_optimizer(model, "muon", lr=0.1).step()
+    assert all(map(torch.equal, one.parameters(), two.parameters()))
+
+
 def test_what_is_frozen_or_got_no_gradient_is_left_as_it_is():
     model = ph.PixelCNN(levels=4, hidden=8, blocks=2)
     model.blocks[0].look.weight.requires_grad_(False)

@@ -80,16 +80,16 @@ def training(card: dict) -> tuple[float, int, float]:
 
 # Of 500 test images, evenly spread, in bits/dim: whatever is rewritten around the weights, they mean what they meant.
 SCORES = {
-    "attention-digits": 1.1265621,
-    "attention-fashion-mnist": 2.7387096,
-    "gated-digits": 1.1024680,
-    "gated-fashion-mnist": 2.7151117,
+    "attention-digits": 1.1060101,
+    "attention-fashion-mnist": 2.637459,
+    "gated-digits": 1.0781974,
+    "gated-fashion-mnist": 2.6848168,
     "multiscale-digits": 1.1641157,
-    "multiscale-fashion-mnist": 2.9837677,
-    "pixelcnn-digits": 1.1365882,
-    "pixelcnn-fashion-mnist": 2.7798583,
+    "multiscale-fashion-mnist": 2.8911743,
+    "pixelcnn-digits": 1.000331,
+    "pixelcnn-fashion-mnist": 2.7317447,
     "plusplus-digits": 1.1194032,
-    "plusplus-fashion-mnist": 2.6927578,
+    "plusplus-fashion-mnist": 2.6720962,
 }
 
 

@@ -208,7 +208,9 @@ class MuonWithAdam(Optimizer):
             part.step()
         for kernel, matrix, mask in kernels:
             if kernel.grad is not None:
-                moved = matrix.view_as(kernel)
-                kernel.copy_(moved if mask is None else moved * mask)
+                if matrix.data_ptr() != kernel.data_ptr():  # it was a copy
+                    kernel.copy_(matrix.view_as(kernel))
+                if mask is not None:
+                    kernel.mul_(mask)
                 matrix.grad = None
         return loss

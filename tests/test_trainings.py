@@ -1,0 +1,96 @@
+"""benchmarks/trainings.py and what uses it: rates are chosen as said, every arm trains, nothing is lost."""
+
+import dataclasses
+import importlib
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import pixelhelpers as ph
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+COMPARISONS = ("learning", "compare", "ablation")
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Imports a script of benchmarks/ by name."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+def best_at(lr, seed, images, arm):
+    """A training, as far as a record can tell: the best rate of arm "a" is 0.02, and 0.04 diverges."""
+    if lr == 0.04:
+        raise FloatingPointError
+    return {"valid": abs(lr - {"a": 0.02, "b": 0.01}[arm]) + seed}
+
+
+def test_each_arm_gets_its_best_rate_and_that_one_every_seed(benchmark, tmp_path, capsys):
+    trainings = benchmark("trainings")
+
+    def plans(rows):
+        return trainings.rates_then_seeds(rows, [{"arm": "a"}, {"arm": "b"}], images=100)
+
+    study = trainings.Study(tmp_path / "record.json", {"recipe": "this"}, plans, best_at)
+    assert {plan["images"] for plan in study.missing()} == {25}  # first the rates, and no more
+    trainings.complete(study, jobs=2)
+    result = json.loads(study.record.read_text(encoding="utf-8"))
+    assert not study.missing() and result["recipe"] == "this"
+    long = [(row["arm"], row["lr"], row["seed"]) for row in result["runs"] if row["images"] == 100]
+    assert long == [("a", 0.02, 0), ("a", 0.02, 1), ("a", 0.02, 2), ("b", 0.01, 0), ("b", 0.01, 1), ("b", 0.01, 2)]
+    diverged = [row["lr"] for row in result["runs"] if row["valid"] is None]
+    assert diverged == [0.04, 0.04] and len(result["runs"]) == 12
+
+    result["runs"] = result["runs"][:7]  # stopped there
+    trainings.write(study.record, result)
+    trainings.complete(study)
+    again = json.loads(study.record.read_text(encoding="utf-8"))
+    assert len(again["runs"]) == 12 and not study.missing()
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_the_record_holds_runs_that_the_script_plans_each_once(name, benchmark):
+    study = benchmark(name).STUDY
+    rows = study.read()["runs"]
+    plans = study.plans(rows)
+    found = [[place for place, row in enumerate(rows) if benchmark("trainings").is_of(row, plan)] for plan in plans]
+    assert all(len(places) < 2 for places in found)
+    assert sorted(place for places in found for place in places) == list(range(len(rows)))
+    assert all(math.isfinite(row["valid"]) for row in rows)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_every_arm_trains(name, benchmark, monkeypatch, tmp_path):
+    """Each arm once, on a few digits, by the function that trained what the record holds."""
+    module, digits = benchmark(name), ph.load_images("digits")
+    few = benchmark("trainings").few(digits, 40, 10)
+    monkeypatch.setattr(module.ph, "load_images", lambda *_, **__: few)
+    monkeypatch.setattr(module, "FOLDER", tmp_path, raising=False)
+    monkeypatch.setattr(module, "SCORES", 1, raising=False)
+    rows = module.STUDY.read()["runs"]
+    differ = {"learning": "family", "compare": "model", "ablation": "kind"}[name]
+    arms = {plan[differ]: plan for plan in module.STUDY.plans(rows)}
+    assert len(arms) >= 4
+    for plan in arms.values():
+        small = plan | {"images": 16} | ({"batch_size": 8} if "batch_size" in plan else {})
+        assert math.isfinite(module.train(**small)["valid"]), plan
+    assert not list(tmp_path.iterdir())  # checkpoints go when the score is safe
+
+
+def test_every_arm_of_the_heads_can_be_scored(benchmark):
+    plusplus, digits = benchmark("plusplus"), ph.load_images("digits").train[:4]
+    for name, arm in plusplus.ARMS.items():
+        torch.manual_seed(0)
+        assert torch.isfinite(arm(digits).log_prob(digits)).all(), name
+
+
+def test_images_are_counted_over_passes(benchmark):
+    trainings, digits = benchmark("trainings"), ph.load_images("digits")
+    for count in (100, 4_000, 4_001, 10_000):
+        seen, epochs = trainings.in_epochs(digits, count)
+        assert count - epochs < len(seen.train) * epochs <= count
+        assert dataclasses.replace(seen, train=digits.train, train_labels=digits.train_labels).valid is seen.valid
