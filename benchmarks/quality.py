@@ -34,9 +34,9 @@ T_QUANTILE = 2.776  # of Student's distribution, 97.5 %, for five sets
 LABELS = {  # and where beside its dot, in points
     "pixelcnn": ("PixelCNN", (7, 5)),
     "gated": ("Gated PixelCNN", (-6, 8)),
-    "plusplus": ("PixelCNN++", (-6, -15)),
+    "plusplus": ("PixelCNN++", (-44, 9)),
     "multiscale": ("multiscale", (-22, 8)),
-    "attention": ("PixelSNAIL", (9, -3)),
+    "attention": ("PixelSNAIL", (-4, -16)),
 }
 MEASURES = ("frechet", "kernel", "precision", "recall", "recognised")
 

@@ -80,9 +80,10 @@ def test_batches_end_where_memory_does(one_family, monkeypatch, capsys):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA GPU")
 def test_without_a_gpu_it_says_so_before_any_work(gpu, monkeypatch, capsys):
     monkeypatch.setattr(ph, "load_pretrained", lambda name: pytest.fail("work was done"))
+    before = gpu.RESULT.read_bytes()
     assert gpu.main([]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "needs a CUDA GPU" in error and not gpu.RESULT.exists()
+    assert error.count("\n") == 1 and "needs a CUDA GPU" in error and gpu.RESULT.read_bytes() == before
 
 
 def test_a_dry_run_never_takes_the_place_of_the_record(gpu):
