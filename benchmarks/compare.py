@@ -173,7 +173,8 @@ def table(result: dict) -> str:
         memory = (row[f"{part}_memory_MB"] for part in ("training", "drawing"))
         cells = [
             f"{row['class']}, hidden {row['hidden']}, {row['blocks']} blocks",
-            f"**{statistics.mean(bits):.3f}** ({min(bits):.3f}–{max(bits):.3f})",
+            f"**{statistics.mean(bits):.3f}** "
+            + (f"({min(bits):.3f}–{max(bits):.3f})" if len(bits) > 1 else "(one seed)"),
             f"{row['parameters']:,}",
             f"{row['training_images']:,}",
             f"{row['training_images_per_second']:.0f}",
