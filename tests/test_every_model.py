@@ -203,11 +203,13 @@ def test_stepping_equals_forward(kind, number, dtype, tolerance):
 
 @pytest.mark.parametrize("name", ph.list_pretrained())
 def test_stepping_equals_forward_for_shipped_weights(name):
+    """In double precision it does; in single, it is as near to that as the whole pass, within a small factor."""
     model = ph.load_pretrained(name)
     x, label = ph.load_images("digits").test[:4], some_labels(model, 4)
-    for precise, tolerance in ((model, 5e-4), (copy.deepcopy(model).double(), 1e-9)):
-        stepped, whole = step_through(precise, x, label)
-        assert (stepped - whole).abs().max() < tolerance
+    exact_step, exact = step_through(copy.deepcopy(model).double(), x, label)
+    assert (exact_step - exact).abs().max() < 1e-9
+    stepped, whole = step_through(model, x, label)
+    assert (stepped - exact).abs().max() < 5 * (whole - exact).abs().max() < 0.01
 
 
 @every_model
