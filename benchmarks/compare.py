@@ -17,7 +17,6 @@ compare.png and the table in README.md beside this file.
 
 import functools
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -59,12 +58,11 @@ def affordable(name: str) -> int:
 def train(model: str, seed: int, images: int) -> dict:
     """Trains one model, or goes on with it."""
     seen, epochs = trainings.in_epochs(ph.load_images("fashion-mnist", fallback=False), images)
-    folder = FOLDER / f"{model}-{seed}"
+    folder = FOLDER / trainings.name_of({"model": model, "seed": seed, "images": images})
     how = {"epochs": epochs, "lr": LR, "seed": seed, "folder": folder, "resume": True}
     history = ph.fit(build(model, seed), seen, **how, **trainings.RECIPE)
     if history.interrupted:
         raise KeyboardInterrupt
-    shutil.rmtree(folder)  # its score is safe
     return {"valid": history[-1]["valid"]}
 
 
@@ -74,7 +72,7 @@ def plans(rows: list[dict]) -> list[dict]:
 
 
 STUDY = trainings.Study(
-    trainings.record(__file__), {"recipe": trainings.RECIPE | {"lr": LR}, "drawn": DRAWN}, plans, train
+    trainings.record(__file__), {"recipe": trainings.RECIPE | {"lr": LR}, "drawn": DRAWN}, plans, train, FOLDER
 )
 
 

@@ -16,7 +16,6 @@ runs/learning.
 import functools
 import math
 import platform
-import shutil
 import statistics
 from pathlib import Path
 
@@ -115,19 +114,17 @@ def train(**plan) -> dict:
         trainings.few(ph.load_images("fashion-mnist", fallback=False), IMAGES_OF_A_PASS, SCORED), plan["images"]
     )
     recipe = {name: plan[name] for name in ("optimizer", "batch_size", "lr", "seed")}
-    folder = FOLDER / "-".join(map(str, plan.values()))
     history = ph.fit(
         build(plan["family"], plan["seed"]),
         images,
         epochs=epochs,
         scores_per_epoch=1 if plan["images"] == IMAGES_TO_CHOOSE else SCORES // epochs,
-        folder=folder,
+        folder=FOLDER / trainings.name_of(plan),
         resume=True,
         **trainings.RECIPE | recipe,
     )
     if history.interrupted:
         raise KeyboardInterrupt
-    shutil.rmtree(folder)  # its score is safe
     seen = len(images.train)
     curve = [(round(row["epoch"] * seen), round(row["valid"], 4), round(row["seconds"], 1)) for row in history]
     return {"valid": history[-1]["valid"], "curve": curve}
@@ -302,7 +299,7 @@ def time(result: dict) -> None:
     result["timing_machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
 
 
-STUDY = trainings.Study(trainings.record(__file__), {}, plans, train)
+STUDY = trainings.Study(trainings.record(__file__), {}, plans, train, FOLDER)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import importlib
 import json
 import math
 import platform
+import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -39,12 +40,14 @@ class Study(NamedTuple):
         head: what else the record says, beside its rows.
         plans: from the rows so far to all plans that are known by then, the most urgent first.
         train: from a plan's values, as keywords, to what came of it.
+        checkpoints: where runs keep theirs, each in the folder `name_of` its plan; they go once its row is written.
     """
 
     record: Path
     head: dict
     plans: Callable[[list[dict]], list[dict]]
     train: Callable[..., dict]
+    checkpoints: Path | None = None
 
     def read(self) -> dict:
         there = json.loads(self.record.read_text(encoding="utf-8")) if self.record.exists() else {}
@@ -66,6 +69,10 @@ class Study(NamedTuple):
 
 def record(script: str) -> Path:
     return Path(script).with_suffix(".json")
+
+
+def name_of(plan: dict) -> str:
+    return "-".join(map(str, plan.values()))
 
 
 def is_of(row: dict, plan: dict) -> bool:
@@ -114,6 +121,8 @@ def complete(*studies: Study, jobs: int = 1) -> None:
                 study, plan = running.pop(future)
                 row = plan | outcome(future) | {"machine": machine()}
                 study.keep(row)
+                if study.checkpoints is not None:
+                    shutil.rmtree(study.checkpoints / name_of(plan), ignore_errors=True)
                 print(study.record.stem, *plan.values(), row["valid"], flush=True)
 
 

@@ -35,7 +35,10 @@ def test_each_arm_gets_its_best_rate_and_that_one_every_seed(benchmark, tmp_path
     def plans(rows):
         return trainings.rates_then_seeds(rows, [{"arm": "a"}, {"arm": "b"}], images=100)
 
-    study = trainings.Study(tmp_path / "record.json", {"recipe": "this"}, plans, best_at)
+    study = trainings.Study(tmp_path / "record.json", {"recipe": "this"}, plans, best_at, tmp_path / "runs")
+    folders = [study.checkpoints / trainings.name_of(plan) for plan in study.missing()]
+    for folder in [*folders, study.checkpoints / "another"]:
+        folder.mkdir(parents=True)
     assert {plan["images"] for plan in study.missing()} == {25}  # first the rates, and no more
     trainings.complete(study, jobs=2)
     result = json.loads(study.record.read_text(encoding="utf-8"))
@@ -44,6 +47,7 @@ def test_each_arm_gets_its_best_rate_and_that_one_every_seed(benchmark, tmp_path
     assert long == [("a", 0.02, 0), ("a", 0.02, 1), ("a", 0.02, 2), ("b", 0.01, 0), ("b", 0.01, 1), ("b", 0.01, 2)]
     diverged = [row["lr"] for row in result["runs"] if row["valid"] is None]
     assert diverged == [0.04, 0.04] and len(result["runs"]) == 12
+    assert [path.name for path in study.checkpoints.iterdir()] == ["another"]  # checkpoints go once the row is written
 
     result["runs"] = result["runs"][:7]  # stopped there
     trainings.write(study.record, result)
@@ -78,7 +82,8 @@ def test_every_arm_trains(name, benchmark, monkeypatch, tmp_path):
     for plan in arms.values():
         small = plan | {"images": 16} | ({"batch_size": 8} if "batch_size" in plan else {})
         assert math.isfinite(module.train(**small)["valid"]), plan
-    assert not list(tmp_path.iterdir())  # checkpoints go when the score is safe
+        kept = [path.name for path in tmp_path.iterdir()]  # until the row is written
+        assert not kept or benchmark("trainings").name_of(small) in kept
 
 
 def test_every_arm_of_the_heads_can_be_scored(benchmark):
