@@ -2,29 +2,24 @@
 
     python benchmarks/plusplus.py
 
-The same network on the same images in the same order, 5 times 3,000 of them, scored after each round on 1,000
-validation images. The arms: the mixture of logistics, as shipped; a softmax over 256 levels in its place; the
-mixture with all components begun at random around the middle; and the mixture with weight normalisation and
-initialisation from data, as in the authors' code. Finished runs are kept in plusplus.json beside this file: start it
-again and it goes on with the missing ones.
+The same network on the same 8,000 images in the same order. The arms: the mixture of logistics, as shipped; a softmax
+over 256 levels in its place; the mixture with all components begun at random around the middle; and the mixture with
+weight normalisation and initialisation from data, as in the authors' code. Muon trains them; the last one and the
+mixture once more are trained by Adam. The rate of each is chosen with one seed
+and a quarter of the images; three seeds then, scored four times on 1,000 validation images of clothes or 500 of digits.
 """
 
-import json
-import platform
-import time
-from pathlib import Path
-
 import torch
+import trainings
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
-from trainings import few
 
 import pixelhelpers as ph
 from pixelhelpers.models.heads import SoftmaxHead
 
-RESULT = Path(__file__).with_suffix(".json")
-IMAGES, ROUNDS, SEED = 3_000, 5, 0
+DATA = ("fashion-mnist", "digits")
+IMAGES, SCORES = 8_000, 4
 SIZE = {"hidden": 32, "blocks": 1}
 
 
@@ -102,39 +97,32 @@ ARMS = {
     "mixture, means begin together": together,
     "mixture, weight norm and data-dependent start": normalised,
 }
-RUNS = {"fashion-mnist": list(ARMS), "digits": list(ARMS)[:2]}
+COMPARED = [
+    *({"data": data, "arm": arm, "optimizer": "muon"} for data in DATA for arm in ("mixture", "softmax")),
+    {"data": "fashion-mnist", "arm": "mixture, means begin together", "optimizer": "muon"},
+    # Muon takes a kernel's length away, which is what weight normalisation adds: those two are compared by Adam
+    {"data": "fashion-mnist", "arm": "mixture", "optimizer": "adam"},
+    {"data": "fashion-mnist", "arm": "mixture, weight norm and data-dependent start", "optimizer": "adam"},
+]
 
 
-def main() -> None:
-    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {"runs": []}
-    result |= {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
-        "precision": ph.hardware.default_precision(ph.default_device().type),
-        "images": IMAGES,
-        "size": SIZE,
-    }
-    for data, arms in RUNS.items():
-        images = few(ph.load_images(data, fallback=False), IMAGES, 1_000)
-        for arm in arms:
-            if any((run["data"], run["arm"]) == (data, arm) for run in result["runs"]):
-                continue
-            torch.manual_seed(SEED)
-            model = ARMS[arm](images.train)
-            start = time.perf_counter()
-            history = ph.fit(
-                model, images, epochs=ROUNDS, optimizer="adam", batch_size=16, lr=2e-3, seed=SEED, progress=False
-            )
-            run = {
-                "data": data,
-                "arm": arm,
-                "parameters": sum(weight.numel() for weight in model.parameters()),
-                "valid": [epoch["valid"] for epoch in history],
-                "seconds": time.perf_counter() - start,
-            }
-            print(f"{data:14} {arm:46}: " + " ".join(f"{bits:.3f}" for bits in run["valid"]), flush=True)
-            result["runs"].append(run)
-            RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+def train(data: str, arm: str, optimizer: str, lr: float, seed: int, images: int) -> dict:
+    every = ph.load_images(data, fallback=False)
+    seen, epochs = trainings.in_epochs(trainings.few(every, len(every.train), 1_000), images)
+    torch.manual_seed(seed)
+    model = ARMS[arm](seen.train)
+    how = {"epochs": epochs, "scores_per_epoch": SCORES // epochs, "optimizer": optimizer, "lr": lr, "seed": seed}
+    curve = [row["valid"] for row in ph.fit(model, seen, **trainings.RECIPE | how)]
+    return {"valid": curve[-1], "curve": curve, "parameters": sum(weight.numel() for weight in model.parameters())}
 
+
+def plans(rows: list[dict]) -> list[dict]:
+    return trainings.rates_then_seeds(rows, COMPARED, IMAGES)
+
+
+STUDY = trainings.Study(
+    trainings.record(__file__), {"recipe": trainings.RECIPE, "images": IMAGES, "size": SIZE}, plans, train
+)
 
 if __name__ == "__main__":
-    main()
+    trainings.complete(STUDY, jobs=trainings.parser(__doc__).parse_args().jobs)

@@ -26,7 +26,7 @@ import torch
 import pixelhelpers as ph
 from pixelhelpers.files import write_atomically
 
-SCRIPTS = ("learning", "compare", "ablation")
+SCRIPTS = ("learning", "compare", "ablation", "plusplus", "shifted", "overfitting")
 RECIPE = {"optimizer": "muon", "batch_size": 8, "precision": "no", "progress": False}  # learning.py's choice
 RATES = {"muon": (0.01, 0.02, 0.04), "adam": (2e-3, 4e-3, 8e-3)}
 SEEDS = (0, 1, 2)

@@ -151,6 +151,8 @@ def test_a_pixel_says_what_the_model_says_of_it(digits, channels):
     assert answer["bits"] == pytest.approx(bits[0, :, 4, 0].tolist(), abs=1e-4)
     assert answer["mean"] == pytest.approx(float(bits.mean()), abs=1e-4)
     assert (answer["place"], answer["before"], answer["after"]) == (25, (3, 5), (4, 1))
+    row, column = answer["dearest"]
+    assert bits[0, :, row, column].sum() == bits[0].sum(0).max() > bits[0].sum(0).min() + 0.01
     field = images_of(ear.wait("seen", 2.0)[1][0], 6, 6).bool()
     assert torch.equal(field, ph.receptive_field(model, (4, 0))) and field.any() and not field.all()
 

@@ -162,9 +162,13 @@ function kernel(model, note, answers) {
   };
 }
 
+// JupyterLab and Notebook 7 would take arrow keys and letters for commands of their own. They look for this attribute,
+// Notebook 7 at the part alone that has the focus.
+const keepKeys = (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true");
+
 function page(el, ...children) {
-  // JupyterLab would take arrow keys and letters for its own commands.
-  const root = h("div", { class: "px", "data-lm-suppress-shortcuts": "true" }, h("style", {}, CSS), ...children);
+  const root = h("div", { class: "px" }, h("style", {}, CSS), ...children);
+  root.addEventListener("focusin", keepKeys);
   root.addEventListener("keydown", (event) => event.stopPropagation());
   el.append(root);
   return root;
@@ -378,6 +382,7 @@ function studio({ model, el }) {
       Object.assign(state.asked, answer);
       const level = answer.levels.join(" "), bits = answer.bits.map((b) => round(b)).join(" + ");
       chart(hill, floats(pmf), answer.levels, channels);
+      tallest.textContent = `the tallest bar is ${round(100 * Math.max(...floats(pmf)), 1)} %`;
       hill.setAttribute("aria-label", `the probabilities of all levels; level ${level} costs ${bits} bits`);
       const whose = state.asked.board === board ? "Your drawing" : `Completion ${boards.indexOf(state.asked.board) + 1}`;
       const unit = channels === 1 ? "pixel" : "value";
@@ -459,9 +464,11 @@ function studio({ model, el }) {
   const said = h("p", { class: "said", role: "status", "aria-live": "polite" });
   const sight = h("span", {});
   const walk = (way) => h("button", { onclick: () => state.asked?.[way] && ask(state.asked.board, state.asked[way]) },
-    { before: "◀ the one before", after: "the next one ▶" }[way]);
-  const panel = h("figure", { hidden: true }, hill, h("figcaption", {}, "level 0 on the left, ", `${levels - 1} on the right; orange: the one that is there`),
-    said, h("div", { class: "row controls" }, walk("before"), walk("after"), sight));
+    { before: "◀ the one before", after: "the next one ▶", dearest: "the dearest one" }[way]);
+  const tallest = h("span", {});
+  const panel = h("figure", { hidden: true }, hill,
+    h("figcaption", {}, `level 0 on the left, ${levels - 1} on the right; `, tallest, "; orange: the one that is there"),
+    said, h("div", { class: "row controls" }, walk("before"), walk("after"), walk("dearest"), sight));
 
   const load = () => talk.say({ do: "picture", number: Math.floor(+number.value) || 0 });
   number.addEventListener("change", load);
@@ -661,7 +668,8 @@ function guess({ model, el }) {
 
 // -- names for the controls of ipywidgets ------------------------------------------------------------
 
-// A screen reader finds no name at a slider of ipywidgets, and does not hear which button of a row is pressed.
+// A screen reader finds no name at a slider of ipywidgets, and does not hear which button of a row is pressed; and
+// Notebook 7 takes its arrow keys.
 function names({ el }) {
   const give = (box) => box.querySelectorAll(".widget-label").forEach((label) => {
     const group = label.parentElement, name = label.textContent;
@@ -677,6 +685,7 @@ function names({ el }) {
   const begin = () => {
     const box = el.closest(".widget-vbox");
     if (!box) return void (frame = requestAnimationFrame(begin));
+    box.addEventListener("focusin", keepKeys);
     give(box);
     watch = new MutationObserver(() => give(box));
     watch.observe(box, { subtree: true, childList: true, attributeFilter: ["class"] });

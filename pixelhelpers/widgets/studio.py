@@ -142,7 +142,8 @@ class Studio(Desk):
         walk = ranks.argsort(stable=True)
         place = int((walk == row * image.shape[2] + column).nonzero())
         before, after = (divmod(int(walk[k % len(walk)]), image.shape[2]) for k in (place - 1, place + 1))
-        answer = {"at": [row, column], "place": place + 1, "before": before, "after": after}
+        dearest = divmod(int(bits.sum(0).argmax()), image.shape[2])
+        answer = {"at": [row, column], "place": place + 1, "before": before, "after": after, "dearest": dearest}
         answer |= {"levels": there[:, row, column].tolist(), "bits": _finite(bits[:, row, column])}
         answer |= {"mean": _finite(bits.mean()[None])[0]}
         self.tell({"say": "asked", "turn": turn} | answer, [as_bytes(pmf[:, row, column])])

@@ -19,6 +19,7 @@ pytest.importorskip("anywidget", reason="needs anywidget: pip install -e '.[note
 CELL = 'import pixelhelpers as ph\n\nph.widgets.studio(images=ph.load_images("digits"))'
 BOARD = ".px canvas.draws"
 RUN_ALL = "notebook:run-all-cells"
+KEEPS_KEYS = "document.activeElement.dataset.lmSuppressShortcuts === 'true'"  # Notebook 7 asks the part with the focus
 
 
 def open_cells(page, lab, folder, *sources: str, wait: str = BOARD) -> None:
@@ -96,6 +97,7 @@ def test_the_keyboard_alone_reaches_every_control_and_draws(page, lab, folder, t
     reached = []
     for _ in names:
         reached.append(page.evaluate("document.activeElement.dataset.k"))
+        assert page.evaluate(KEEPS_KEYS), reached[-1]
         page.keyboard.press("Tab")
     assert reached == names
     unnamed = page.evaluate(
@@ -126,6 +128,12 @@ def test_the_keyboard_alone_reaches_every_control_and_draws(page, lab, folder, t
     page.wait_for_function("document.querySelector('.px .said').textContent.includes('Row 4, column 5')")
     assert "number 118 in the drawing order" in said.inner_text()
     page.get_by_text("In blue what it could see").wait_for()
+    drawing[0, 5:] = 0  # dim on the canvas, black to the model
+    with torch.inference_mode():
+        row, column = divmod(int(model.predict(drawing[None]).log_prob(drawing[None].long()).argmin()), 28)
+    page.get_by_role("button", name="the dearest one").press("Enter")
+    page.wait_for_function(f"document.querySelector('.px .said').textContent.includes('Row {row}, column {column},')")
+    assert "the tallest bar is" in page.locator(".px figcaption:visible").last.inner_text()
     page.locator(".px canvas.chart").scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / "asked.png")
 
@@ -265,6 +273,7 @@ def test_every_control_of_an_explorer_has_a_name_and_it_fits_800_pixels(page, la
     picture = page.locator(".jp-OutputArea .widget-html img")
     before = picture.get_attribute("alt")
     page.locator(".noUi-handle").last.focus()
+    assert page.evaluate(KEEPS_KEYS)
     page.keyboard.press("ArrowRight")
     page.wait_for_function(f"document.querySelector('.jp-OutputArea .widget-html img').alt !== {json.dumps(before)}")
     assert not page.evaluate(nameless)

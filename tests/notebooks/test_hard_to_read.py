@@ -58,9 +58,7 @@ FAULTS = {
 }
 # The shares that were there when this was written, in per cent. They may only go down: lower a number when you can, and
 # drop the line of a page that has reached the aim.
-RECORDED = {
-    "around_pixelcnn": 4.4,
-}
+RECORDED = {}
 PAGES = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks").glob("*.md"), ROOT / "README.md"])
 
 
