@@ -3,8 +3,8 @@
     python benchmarks/overfitting.py --jobs 2     what overfitting.json beside this file still lacks; then a table
 
 The images are halved to 14 x 14 pixels, so that a run takes a minute or two. Every run of PixelCNN has the same
-images, the same number of epochs and the same schedule; only early stopping
-ends before. One strength of each cure, not tuned; three seeds. Written down are both curves of `fit` (its training
+images, the same number of epochs and the same schedule; only early stopping ends before. One strength of each cure,
+not tuned; three seeds. Written down are both curves of `fit` (its training
 score is the mean while learning, so with dropout or shifts it is that of the harder task), and the scores of the best
 and of the last averaged weights on the 500 training images as they are, on 250 validation images, by which the best
 are chosen, and on 500 test images, by which nothing is.

@@ -322,7 +322,7 @@ def influence(weight: Tensor, at: tuple[int, int], title: str = "", axis=None) -
         axis.imshow(share.numpy(), norm=mpl.colors.LogNorm(vmin=1e-6, vmax=1)),
         ax=axis,
         extend="min",
-        label="share of the weight",
+        label="share of the influence",
     )
     axis.set(xticks=[], yticks=[], title=title)
     axis.spines[:].set(visible=True, color=GREY)
