@@ -2,7 +2,7 @@
 
     python benchmarks/plusplus.py --jobs 2     what plusplus.json beside this file still lacks
 
-The same network learns from the same 8,000 images in the same order. The arms: the mixture of logistics, as shipped; a
+The same network learns from the same 6,000 images in the same order. The arms: the mixture of logistics, as shipped; a
 softmax over 256 levels in its place; the mixture with all components begun at random around the middle; and the
 mixture with weight normalisation and initialisation from data, as in the authors' code. Muon trains all but the last,
 Adam the last and the mixture once more. The rate of each is chosen with one seed and a quarter of the images; three
@@ -19,7 +19,7 @@ import pixelhelpers as ph
 from pixelhelpers.models.heads import SoftmaxHead
 
 DATA = ("fashion-mnist", "digits")
-IMAGES, SCORES = 8_000, 4
+IMAGES, SCORES = 6_000, 4
 SIZE = {"hidden": 32, "blocks": 1}
 
 
