@@ -66,16 +66,6 @@ class Network(nn.Module):
         return self.head(h)
 
 
-def live_weights(network: nn.Module) -> int:
-    """Counts the weights that act: masked ones do not."""
-    masked = sum(
-        int((~layer.mask).expand_as(layer.weight).sum())
-        for layer in network.modules()
-        if isinstance(layer, ph.MaskedConv2d)
-    )
-    return sum(weight.numel() for weight in network.parameters()) - masked
-
-
 def name(stacks: int, gated: bool) -> str:
     return f"{'one stack' if stacks == 1 else 'two stacks'}, {'gate' if gated else 'ReLU'}"
 
@@ -114,7 +104,7 @@ STUDY = trainings.Study(
     {
         "recipe": trainings.RECIPE,
         "images": IMAGES,
-        "weights": {kind: live_weights(Network(*KINDS[kind])) for kind in KINDS},
+        "weights": {kind: trainings.live_weights(Network(*KINDS[kind])) for kind in KINDS},
     },
     plans,
     train,

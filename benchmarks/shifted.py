@@ -63,12 +63,6 @@ def network(kind: str) -> nn.Module:
     return rewritten(model, ph.MaskedConv2d, lambda layer: Rectangle(layer, upwards=kind == "rows above"))
 
 
-def live_weights(model: nn.Module) -> int:
-    masked = (layer for layer in model.modules() if isinstance(layer, ph.MaskedConv2d))
-    shut = sum(int((~layer.mask).expand_as(layer.weight).sum()) for layer in masked)
-    return sum(weight.numel() for weight in model.parameters()) - shut
-
-
 def train(data: str, kind: str, lr: float, seed: int, images: int) -> dict:
     torch.manual_seed(seed)
     every = ph.load_images(data, fallback=False)
@@ -82,7 +76,11 @@ def plans(rows: list[dict]) -> list[dict]:
 
 STUDY = trainings.Study(
     trainings.record(__file__),
-    {"recipe": trainings.RECIPE, "images": IMAGES, "weights": {kind: live_weights(network(kind)) for kind in HIDDEN}},
+    {
+        "recipe": trainings.RECIPE,
+        "images": IMAGES,
+        "weights": {kind: trainings.live_weights(network(kind)) for kind in HIDDEN},
+    },
     plans,
     train,
 )

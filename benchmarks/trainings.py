@@ -157,6 +157,13 @@ def in_epochs(images: ph.Images, count: int) -> tuple[ph.Images, int]:
     return few(images, count // epochs, len(images.valid)), epochs
 
 
+def live_weights(model: torch.nn.Module) -> int:
+    """Counts the weights that act: masked ones do not."""
+    masked = (layer for layer in model.modules() if isinstance(layer, ph.MaskedConv2d))
+    shut = sum(int((~layer.mask).expand_as(layer.weight).sum()) for layer in masked)
+    return sum(weight.numel() for weight in model.parameters()) - shut
+
+
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("scripts", nargs="*", help=f"of {', '.join(SCRIPTS)}; without one: all")
