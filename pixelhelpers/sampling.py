@@ -11,7 +11,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,11 @@ from .arguments import image_shape, integers, real, whole
 from .data.images import value_type
 from .errors import CausalityError, require
 from .hardware import free_memory, full_precision
-from .models.base import AutoregressiveModel, evaluation_mode, structure
+from .models.base import AutoregressiveModel, Stepper, evaluation_mode, structure
 from .models.own import OwnModule, facts_of, model_of_images, sides, unwrapped
 from .processes import Processes, together
 from .progress import progress_bar
+from .stepping import Fronts, Wavefront
 
 METHODS = ("auto", "naive", "cropped", "cached", "fixed-point")
 PIXELS = 128 * 28 * 28  # of at most 256 levels that are drawn together: bounds the memory, changes no image
@@ -449,8 +450,11 @@ def _cached(job: _Job) -> Tensor:
             bool(kept.all()) for kept in wave.pieces(wave.by_front(job.known.cpu()))
         ]  # a GPU would have to stop
     settled = torch.zeros_like(x, dtype=torch.bool)
+    read = _read_known_rows(job, step, wave, x)
+    settled[:, :read] = True
+    job.bar.update(read * wave.channels * wave.count)
     fronts = zip(wave, wave.pieces(x), wave.pieces(uniform), known, finished, strict=False)
-    for front, now, numbers, kept, nothing_to_draw in fronts:
+    for front, now, numbers, kept, nothing_to_draw in islice(fronts, read * wave.channels, None):
         expected = step.predict(front)  # also where all is known: later values look at the layers' features there
         if not nothing_to_draw:
             now.copy_(_keep(job.draw(expected.pmf(), numbers), now, kept))
@@ -460,6 +464,21 @@ def _cached(job: _Job) -> Tensor:
             settled[front.channel, front.pixels] = True
             job.report(wave.by_image(x), wave.by_image(settled))
     return wave.by_image(x)
+
+
+def _read_known_rows(job: _Job, step: Stepper, wave: Fronts, x: Tensor) -> int:
+    """Lets the model read rows at the top that are known in all images, each at once; says how many pixels it read."""
+    read = 0
+    if job.known is None or not isinstance(wave, Wavefront) or wave.lag != wave.width:
+        return read
+    for complete in job.known.cpu().all(3).all(1).all(0).tolist():  # a front is a pixel here, so a row is a band
+        if not complete:
+            break
+        (row,) = wave.bands(read - 1, read + wave.width - 1)
+        if not step.read(row, x[:, row.pixels.start : row.pixels.start + wave.width].long()):
+            break
+        read += wave.width
+    return read
 
 
 def _fixed_point(job: _Job) -> Tensor:

@@ -361,6 +361,11 @@ class DrawnRows:
         """Stores what the front's values became, scaled, `[N, 1]`."""
         self.places[front.channel][self.wave.column(front) + 1].copy_(values)
 
+    def read(self, values: Tensor) -> Tensor:
+        """Stores a whole row, scaled, `[C, W, N]`; gives the pixels to the left of its pixels, `[W * N, C + 1]`."""
+        self.row[1:, :, :-1].copy_(values.permute(1, 2, 0))
+        return self.row[:-1].flatten(0, 1)
+
 
 def by_column(row: Tensor) -> Tensor:
     """Lays the features of a row out pixel by pixel, for the steps that read them one after the other.

@@ -448,6 +448,28 @@ def test_the_cached_sampler_draws_nothing_and_tells_nothing_where_all_is_known(k
     assert torch.equal(images, sample(model, 2, **keywords | {"method": "naive"}))
 
 
+@pytest.mark.parametrize("classes", [None, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(6, 6), (7, 5), (9, 2), (5, 1)])
+def test_known_rows_are_read_at_once_and_nothing_changes(classes, channels, shape, monkeypatch):
+    model = small(ph.PixelCNNPlusPlus, levels=6, image_channels=channels, classes=classes)
+    height, width = shape
+    given, asked = torch.randint(6, (3, channels, height, width), dtype=torch.uint8), []
+    label = None if classes is None else torch.tensor([0, 2, 1])
+    step = ph.models.plusplus.PlusPlusStep
+    true = step.predict
+    monkeypatch.setattr(step, "predict", lambda self, front: asked.append(front) or true(self, front))
+    for rows in range(height + 1):
+        known = (torch.arange(height) < rows)[:, None].expand(height, width).clone()
+        if rows < height:
+            known[rows, : width // 2] = True  # and a part of the next one
+        keywords = {"given": given, "known": known, "label": label, "seed": rows}
+        cached = sample(model, 3, method="cached", **keywords)
+        assert len(asked) == (height - rows) * width * channels
+        assert torch.equal(cached, sample(model, 3, method="naive", **keywords)), rows
+        asked.clear()
+
+
 def test_known_values_cost_no_forward_pass():
     model, passes = small(), []
     model.register_forward_pre_hook(lambda module, inputs: passes.append(1))

@@ -78,6 +78,18 @@ class Stepper:
         """Tells the model what they became, int64 `[front.size]`."""
         raise NotImplementedError
 
+    def read(self, row: Front, levels: Tensor) -> bool:
+        """Takes in a whole row that is known, as if every value of it had been predicted and put.
+
+        Arguments:
+            row: the band of its pixels.
+            levels: its values, int64 `[C, W, N]`.
+
+        Returns:
+            whether it did; a model that cannot wants each front by itself.
+        """
+        return False
+
 
 def _taken(parameter: inspect.Parameter, value: Any) -> Any:
     """A number of any library as Python's own, which a file can hold; refused where the annotation wants one."""

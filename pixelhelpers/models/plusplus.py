@@ -203,8 +203,10 @@ class TwoStreamsStep:
         return above
 
     def pixel(self, front: Front, beside: Tensor, *short_cut: Tensor) -> Tensor:
-        """From and to `[N, hidden]`."""
-        return self.beside(front, beside, self.linked[self.wave.column(front)], *short_cut)
+        """From and to `[N, hidden]`; for a band `[front.columns * N, hidden]`."""
+        column = self.wave.column(front)
+        linked = self.linked[column] if front.columns == 1 else torch.cat(self.linked)
+        return self.beside(front, beside, linked, *short_cut)
 
 
 class Hourglass(nn.Module):
@@ -255,7 +257,8 @@ class Hourglass(nn.Module):
 class HourglassStep:
     """`Hourglass.forward` in two parts: `row` once per row for the stream above, then `pixel` for the one beside.
 
-    The sizes within take part in every second row and column; in between they are asked for what they had.
+    A front is a pixel, or a whole row where all of it is known. The sizes within take part in every second row and
+    column; in between they are asked for what they had.
     """
 
     def __init__(self, glass: Hourglass, wave: Wavefront, label: Tensor | None):
@@ -290,7 +293,7 @@ class HourglassStep:
         return self.rows.pop(0)
 
     def pixel(self, front: Front, beside: Tensor) -> Tensor:
-        """From and to `[N, hidden]`."""
+        """From and to `[front.columns * N, hidden]`."""
         short_cuts = [beside]
         for block in self.down:
             short_cuts.append(block.pixel(front, short_cuts[-1]))
@@ -300,12 +303,27 @@ class HourglassStep:
         return beside
 
     def _pixel_within(self, front: Front, beside: Tensor) -> Tensor:
+        if front.columns > 1:
+            return self._row_of_pixels_within(front, beside)
         (row, below), (column, right) = divmod(front.first, 2), divmod(self.wave.column(front), 2)
         self.shrink_beside.put(front, beside)
         if below == right == 0:
             smaller = self.inner.pixel(self.half.at(row, column), self.shrink_beside(front))
             self.squares[column] = self.grow_beside(smaller)
         return self.squares[column][below, right]
+
+    def _row_of_pixels_within(self, front: Front, beside: Tensor) -> Tensor:
+        row, below = divmod(front.first, 2)
+        self.shrink_beside.put(front, beside)
+        if below == 0:
+            left_ones = self.shrink_beside(front).unflatten(0, (front.columns, -1))[::2]
+            (half,) = self.half.bands(row * self.half.width - 1, (row + 1) * self.half.width - 1)
+            grown = self.grow_beside(self.inner.pixel(half, left_ones.flatten(0, 1)))
+            self.squares = dict(enumerate(grown.unflatten(2, (half.columns, -1)).unbind(2)))
+        both = torch.cat(
+            [square[below] for square in self.squares.values()]
+        )  # one column after the other, [W, N, hidden]
+        return both[: front.columns].flatten(0, 1)
 
 
 class PixelCNNPlusPlus(AutoregressiveModel):
@@ -394,9 +412,7 @@ class PlusPlusStep(Stepper):
         self.features: Tensor | None = None  # of the pixel, [N, hidden]
 
     def predict(self, front: Front) -> Conditionals:
-        if self.rows.enter(front):
-            self.hourglass.row(self.above(self.rows.above))
-            self.from_above = by_column(self.beside_above(self.rows.above)).unbind(0)
+        self._enter(front)
         if front.channel == 0:
             column = self.wave.column(front)
             pixel = self.pixels.at(front.first, column)
@@ -407,3 +423,16 @@ class PlusPlusStep(Stepper):
     def put(self, front: Front, levels: Tensor) -> None:
         self.rows.put(front, self.scaled[levels])
         self.head.put(front, levels)
+
+    def read(self, row: Front, levels: Tensor) -> bool:
+        self._enter(row)
+        pixels = self.pixels.at(row.first, 0)._replace(columns=row.columns)
+        left = self.rows.read(self.scaled[levels].squeeze(-1))
+        self.hourglass.pixel(pixels, self.beside(pixels, left, onto=torch.cat(self.from_above)))
+        return True
+
+    def _enter(self, front: Front) -> None:
+        """Does what the stream above does once a row, if the row begins here."""
+        if self.rows.enter(front):
+            self.hourglass.row(self.above(self.rows.above))
+            self.from_above = by_column(self.beside_above(self.rows.above)).unbind(0)
