@@ -7,7 +7,7 @@ code, the image gets a channel of ones, by which the network can tell an edge fr
 
 Different from that code: the image is shifted before the first convolutions instead of their outputs after, so
 the edge is zero for the pixels but not for the bias; weights are neither normalised nor initialised from data,
-which the paper does not mention: that helped for the first steps and no more (benchmarks/plusplus.py). Instead
+which the paper does not mention: that helped Adam, but Muon learns more without it (benchmarks/plusplus.py). Instead
 the mixture's components begin side by side. Drawn values are levels, there they stay real numbers. The paper
 has 192 features and finds 5 components enough, the code 160 and 10; both have 5 blocks at each size and drop
 half of the features, the default here is 48, 10, 1 and none. Not implemented: the variants of their ablation.

@@ -49,7 +49,7 @@ TO_REACH = {
     "02": {"cells of more than 20 lines": 2},
     "03": {"cells of more than 20 lines": 6},
     "08": {"cells of more than 20 lines": 3},
-    "09": {"cells of more than 20 lines": 8, "long lines in solutions": 1, "minutes": 5},
+    "09": {"cells of more than 20 lines": 8, "long lines in solutions": 1},
     "10": {"cells of more than 20 lines": 4},
     "11": {"cells of more than 20 lines": 6, "long lines in solutions": 2, "minutes": 5},
     "12": {"cells of more than 20 lines": 4},
