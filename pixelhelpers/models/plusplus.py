@@ -320,10 +320,8 @@ class HourglassStep:
             (half,) = self.half.bands(row * self.half.width - 1, (row + 1) * self.half.width - 1)
             grown = self.grow_beside(self.inner.pixel(half, left_ones.flatten(0, 1)))
             self.squares = dict(enumerate(grown.unflatten(2, (half.columns, -1)).unbind(2)))
-        both = torch.cat(
-            [square[below] for square in self.squares.values()]
-        )  # one column after the other, [W, N, hidden]
-        return both[: front.columns].flatten(0, 1)
+        pairs = [square[below] for square in self.squares.values()]  # of columns, left and right, [2, N, hidden]
+        return torch.cat(pairs)[: front.columns].flatten(0, 1)
 
 
 class PixelCNNPlusPlus(AutoregressiveModel):
