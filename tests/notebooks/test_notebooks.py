@@ -51,7 +51,7 @@ TO_REACH = {
     "08": {"cells of more than 20 lines": 3},
     "09": {"cells of more than 20 lines": 8, "long lines in solutions": 1},
     "10": {"cells of more than 20 lines": 4},
-    "11": {"cells of more than 20 lines": 6, "long lines in solutions": 2, "minutes": 5},
+    "11": {"cells of more than 20 lines": 6, "long lines in solutions": 2},
     "12": {"cells of more than 20 lines": 4},
     "13": {"cells of more than 20 lines": 12},
     "14": {"cells of more than 20 lines": 1, "long lines in solutions": 1},
