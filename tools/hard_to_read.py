@@ -7,9 +7,9 @@ Without a FILE it reads README.md and everything in notebooks/. A line is a plac
 sentence may stay. Cells count from 0, as in the notebook's file. Standard library only.
 """
 
+import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -163,12 +163,14 @@ def share(path: Path) -> float:
     return 100 * sum(bool(why) for *_, why in read) / max(1, len(read))
 
 
-def main(words: list[str]) -> None:
-    notebooks = ROOT / "notebooks"
-    files = [Path(word) for word in words if word != "--share"]
-    files = files or [ROOT / "README.md", *sorted(notebooks.glob("*.ipynb")), *sorted(notebooks.glob("*.md"))]
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--share", action="store_true", help="how many sentences in a hundred, file by file")
+    parser.add_argument("files", nargs="*", type=Path, help="notebooks or Markdown (README.md and all notebooks)")
+    given, notebooks = parser.parse_args(words), ROOT / "notebooks"
+    files = given.files or [ROOT / "README.md", *sorted(notebooks.glob("*.ipynb")), *sorted(notebooks.glob("*.md"))]
     for path in files:
-        if "--share" in words:
+        if given.share:
             print(f"{path.name:32} {share(path):5.1f} % of {len(places(path)):4} sentences")
             continue
         for where, sentence, why in places(path):
@@ -177,4 +179,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -228,6 +228,12 @@ def test_begins_with_title_and_links_that_open_this_notebook(notebook):
     assert "<img" not in notebook.prose and "![" not in notebook.prose, "offline, pictures from elsewhere are broken"
 
 
+def test_no_line_of_prose_begins_with_a_comment(notebook):
+    """Markdown takes such a line for HTML: what follows on it is not formatted, and a paragraph falls apart."""
+    for line in notebook.prose.splitlines():
+        assert not re.match(r"\s*<!--", line), f"put the comment at the end of the line before: {line[:80]}"
+
+
 def test_says_what_it_teaches_how_long_it_takes_and_what_it_needs(notebook):
     opening = notebook.prose[:3000].lower()
     for words in ("will be able to", "time", "needs"):
