@@ -124,7 +124,7 @@ def images(
     Arguments:
         pictures: integers `[N, C, H, W]`, values in `[0, levels)`, C 1 or 3.
         columns: images per row.
-        titles: a text above each image.
+        titles: a text above each image; a row without any text takes no room for it.
         levels: number of levels.
         side: width of an image in inches.
         palette: the colour of each code, `[levels, 3]`, for more than 256 levels: as for `grids.visible`.
@@ -134,10 +134,11 @@ def images(
         >>> len(figure.axes)
         10
     """
-    rows = -(-len(pictures) // columns)
     columns = min(columns, len(pictures))
-    height = side * pictures.shape[-2] / pictures.shape[-1] + (0.25 if titles else 0)
-    figure, axes = subplots(rows, columns, size=(side * columns, height * rows), squeeze=False)
+    rows = range(0, len(pictures), columns)
+    titled = sum(any(titles[first : first + columns]) for first in rows) if titles else 0
+    height = side * pictures.shape[-2] / pictures.shape[-1] * len(rows) + 0.25 * titled
+    figure, axes = subplots(len(rows), columns, size=(side * columns, height), squeeze=False)
     for k, (axis, picture) in enumerate(zip(axes.flat, visible(pictures, levels, palette), strict=False)):
         picture = picture.movedim(0, -1)
         axis.imshow(picture.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)

@@ -172,3 +172,15 @@ def test_dots_have_a_row_for_each_group_from_above_and_a_line_at_its_mean():
     assert list(their_mean.get_xdata()) == [3.0, 3.0] and list(its_mean.get_xdata()) == [4.0, 4.0]
     assert max(abs(three.get_ydata())) < 0.5 and list(one.get_ydata()) == [1.0]
     assert [label.get_text() for label in axis.get_yticklabels()] == list(groups) and axis.yaxis_inverted()
+
+
+def test_a_row_of_images_without_a_title_takes_no_room_for_one():
+    def height(titled: int) -> float:
+        """Of three rows, in inches, `titled` of them with titles."""
+        titles = [""] * 12
+        titles[: 4 * titled] = ["title"] * (4 * titled)
+        return plots.images(torch.zeros(12, 1, 5, 5), columns=4, titles=titles).get_figheight()
+
+    plain = plots.images(torch.zeros(12, 1, 5, 5), columns=4).get_figheight()
+    assert height(0) == plain < height(1) < height(3)
+    assert height(1) - plain == pytest.approx((height(3) - plain) / 3)
