@@ -260,20 +260,23 @@ def table(result: dict) -> str:
 
 def figure(result: dict):
     """Bits per dimension over images, a panel a family, a line a recipe, a shade from best to worst seed."""
-    families = [family for family in NETWORKS if family not in LARGER and any(family == of for of, _ in arms(result))]
-    fig, axes = ph.plots.subplots(1, len(families), size=(2.6 * len(families), 3.2), sharey=True)
-    styles = ("-", "--", ":")
-    for ax, family in zip(axes.flat, families, strict=True):
-        of_family = {name: rows for (other, name), rows in arms(result).items() if other == family}
-        for (name, rows), style in zip(sorted(of_family.items(), reverse=True), styles, strict=False):
-            images = [point[0] for point in rows[0]["curve"]]
-            bits = torch.tensor([[point[1] for point in row["curve"]] for row in rows])
-            (line,) = ax.plot(images, bits.mean(0), style, label=name)
-            ax.fill_between(images, bits.amin(0), bits.amax(0), color=line.get_color(), alpha=0.2, lw=0)
-        ax.axhline(TARGET, color="0.6", lw=0.8)
-        ax.set(xscale="log", title=family, xlabel="images", ylim=(2.75, 3.6))
-        ax.legend(fontsize=7)
-    axes.flat[0].set_ylabel("validation bits/dim")
+    shown = {arm: rows for arm, rows in arms(result).items() if arm[0] not in LARGER}
+    styles = zip(("-", "--", ":", "-."), ph.plots.COLOURS, strict=False)
+    looks = dict(zip(dict.fromkeys(name for _, name in shown), styles, strict=False))
+    fig, axes = ph.plots.subplots(2, 3, size=(8.4, 5), sharex=True, sharey=True)
+    lines = {}
+    for axis, family in zip(axes.flat, FAMILIES | PEER, strict=True):
+        axis.axhline(TARGET, color=ph.plots.SILVER, lw=1)
+        for (_, name), rows in ((arm, rows) for arm, rows in shown.items() if arm[0] == family):
+            thousands = [images / 1000 for images, *_ in rows[0]["curve"]]
+            bits = torch.tensor([[bits for _, bits, _ in row["curve"]] for row in rows])
+            style, colour = looks[name]
+            (lines[name],) = axis.plot(thousands, bits.mean(0), style, color=colour)
+            axis.fill_between(thousands, bits.amin(0), bits.amax(0), color=colour, alpha=0.2, lw=0)
+        axis.set(title=family, ylim=(2.75, 3.6))
+    fig.supxlabel("thousands of images")
+    fig.supylabel("validation, bits per dimension")
+    fig.legend(lines.values(), lines, loc="outside upper center", ncols=len(lines))
     return fig
 
 

@@ -21,6 +21,7 @@ from .sampling import model_and_shape, sample
 # Each is told from white by a contrast of 3 (WCAG), and these four and black from each other by 1.5: on a
 # black-and-white print, too, and with any colour vision.
 BLUE, ORANGE, GREEN, RED = "#003D78", "#DE7A00", "#00855F", "#9F3500"
+COLOURS = (BLUE, ORANGE, GREEN, RED, "black")  # of lines, in their order
 # Filled areas: seen, missed, beside the point, empty. GREY draws thin lines to compare with.
 SKY, YELLOW, GREY, SILVER, PALE = "#207AB4", "#BD9700", "#808080", "#C0C0C0", "#EAEAEA"
 # What a pixel sees, and what it may see.
@@ -34,7 +35,7 @@ STYLE = {
     "axes.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, RED, "black"]),
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
     "axes.grid": False,
     "image.cmap": "viridis",
     "image.interpolation": "nearest",

@@ -48,6 +48,7 @@ TO_REACH = {
     "01": {"cells of more than 20 lines": 6},
     "02": {"cells of more than 20 lines": 2},
     "03": {"cells of more than 20 lines": 6},
+    "04": {"cells of more than 20 lines": 1},
     "08": {"cells of more than 20 lines": 3},
     "09": {"cells of more than 20 lines": 8, "long lines in solutions": 1},
     "10": {"cells of more than 20 lines": 4},
@@ -175,7 +176,9 @@ def test_texts_in_pictures_have_at_least_9_points(notebook):
 
 def test_colours_are_named(notebook):
     for cell in notebook.code:
-        literal = re.search(r"""["']#[0-9a-fA-F]{3,8}["']|\b(?:color|[fem]*c)=["']0?\.\d""", cell.source)
+        literal = re.search(
+            r"""["'](?:#[0-9a-fA-F]{3,8}["']|C[\d{]|tab:)|\b(?:color|[fem]*c)=["']0?\.\d""", cell.source
+        )
         assert not literal, f"{literal[0]}: take a colour of ph.plots, which are told apart in print"
 
 
