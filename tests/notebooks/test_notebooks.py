@@ -48,7 +48,6 @@ TO_REACH = {
     "01": {"cells of more than 20 lines": 6},
     "02": {"cells of more than 20 lines": 2},
     "03": {"cells of more than 20 lines": 6},
-    "04": {"cells of more than 20 lines": 1},
     "08": {"cells of more than 20 lines": 3},
     "09": {"cells of more than 20 lines": 8, "long lines in solutions": 1},
     "10": {"cells of more than 20 lines": 4},
