@@ -171,8 +171,7 @@ def table(result: dict) -> str:
         memory = (row[f"{part}_memory_MB"] for part in ("training", "drawing"))
         cells = [
             f"{row['class']}, hidden {row['hidden']}, {row['blocks']} blocks",
-            f"**{statistics.mean(bits):.3f}** "
-            + (f"({min(bits):.3f}–{max(bits):.3f})" if len(bits) > 1 else "(one seed)"),
+            f"**{statistics.mean(bits):.3f}** ({min(bits):.3f}–{max(bits):.3f})",
             f"{row['parameters']:,}",
             f"{row['training_images']:,}",
             f"{row['training_images_per_second']:.0f}",
@@ -202,7 +201,7 @@ def figure(result: dict):
         xlabel=f"time for {DRAWN} images (fastest = 1); hollow: plain loop, one pass × turns",
         ylabel="validation bits/dim (lower is better)",
     )
-    axes.set_title("after equally many multiply-adds of training; lines: three seeds")
+    axes.set_title("equal multiply-adds of training, three seeds each")
     axes.margins(0.1)
     fig.legend(loc="outside right upper")
     return fig
