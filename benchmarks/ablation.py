@@ -24,6 +24,7 @@ from pixelhelpers.models.gated import gate
 
 DATA = "fashion-mnist"
 IMAGES = 20_000
+RATES = {"muon": (*trainings.RATES["muon"], 0.08)}  # 0.04 was the best of the others for all
 BLOCKS = 4
 HIDDEN = {(1, False): 84, (1, True): 62, (2, False): 65, (2, True): 45}  # (stacks, gated): equally many weights
 
@@ -82,7 +83,7 @@ def train(kind: str, lr: float, seed: int, images: int) -> dict:
 
 
 def plans(rows: list[dict]) -> list[dict]:
-    return trainings.rates_then_seeds(rows, [{"kind": kind} for kind in KINDS], IMAGES)
+    return trainings.rates_then_seeds(rows, [{"kind": kind} for kind in KINDS], IMAGES, RATES)
 
 
 def relative_speeds() -> dict[str, float]:

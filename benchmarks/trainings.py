@@ -90,13 +90,13 @@ def write(path: Path, result: dict) -> None:
     write_atomically(path, f'{{\n  {head}{"," if head else ""}\n  "runs": [\n{rows}\n  ]\n}}\n'.encode())
 
 
-def rates_then_seeds(rows: list[dict], arms: list[dict], images: int) -> list[dict]:
+def rates_then_seeds(rows: list[dict], arms: list[dict], images: int, rates: dict = RATES) -> list[dict]:
     """Plans that choose each arm's rate with one seed and a quarter of the images, and then repeat the best one."""
     first, second = [], []
     for arm in arms:
         tried = [
             arm | {"lr": lr, "seed": SEEDS[0], "images": images // 4}
-            for lr in RATES[arm.get("optimizer", RECIPE["optimizer"])]
+            for lr in rates[arm.get("optimizer", RECIPE["optimizer"])]
         ]
         first += tried
         found = [row for plan in tried for row in rows_of(rows, **plan)]
