@@ -182,25 +182,22 @@ def chosen(rows: list[dict], family: str, optimizer: str) -> tuple[int, float] |
     return choice["batch_size"], choice["lr"]
 
 
-def reached(row: dict, target: float = TARGET) -> tuple[int, float] | None:
-    """Images and seconds after which a run was at the target for good, between two scores in a straight line."""
+def reached(row: dict, target: float) -> int | None:
+    """Images after which a run was at the target for good, between two scores in a straight line."""
     curve = row["curve"]
     last = max((number for number, point in enumerate(curve) if point[1] > target), default=-1)
     if last in (-1, len(curve) - 1):
         return None
-    (images, bits, seconds), (more_images, fewer_bits, more_seconds) = curve[last], curve[last + 1]
-    share = (bits - target) / (bits - fewer_bits)
-    return round(images + share * (more_images - images)), seconds + share * (more_seconds - seconds)
+    (images, bits, _), (more_images, fewer_bits, _) = curve[last : last + 2]
+    return round(images + (bits - target) / (bits - fewer_bits) * (more_images - images))
 
 
 def show(result: dict) -> None:
-    """Prints both tables. Until all is done the page shows the first stage, then the rest, with a figure."""
-    if STUDY.missing():
-        into_readme(FILE, choices(result))
-    else:
-        FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
-        into_readme(FILE, table(result))
-    print(choices(result), table(result), sep="\n")
+    """Writes the figure and both tables, and prints the tables."""
+    both = choices(result) + "\n" + table(result)
+    FILE.with_suffix(".png").write_bytes(ph.plots.png(figure(result)))
+    into_readme(FILE, both)
+    print(both)
 
 
 def choices(result: dict) -> str:
@@ -238,24 +235,33 @@ def spread(values: list[float], form: str) -> str:
 
 
 def table(result: dict) -> str:
-    """The table for README.md beside this file: what each recipe reached, and when it was at the target."""
+    """What each recipe reached, when it was at the target, and when it was where the recipe before ended."""
+    before = recipe(dict(zip(("optimizer", "batch_size", "lr"), BEFORE, strict=True)))
     lines = [
-        f"| Family, parameters | Recipe: optimiser, images a step, rate | Images to {TARGET} bits/dim | "
-        "Minutes on two cores | Bits/dim in the end | Images in all |",
-        "|---|---|---|---|---|---|",
+        f"| Family, parameters | Recipe: optimiser, images a step, rate | Images to {TARGET:.2f} bits/dim | "
+        f"Minutes on two cores | Images to where {before} ended | Bits/dim in the end | Images in all |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for (family, name), rows in arms(result).items():
-        there = [reached(row) for row in rows]
-        first, minutes = "not reached", "–"
-        if all(there):
-            images = [images for images, _ in there]
-            first = spread(images, ",.0f")
-            if speed := result.get("images_per_second", {}).get(family):
-                minutes = f"{statistics.mean(images) / speed / 60:.1f}"
+    found = arms(result)
+    for (family, name), rows in found.items():
+        images = images_to(TARGET, rows)
+        first, minutes = (spread(images, ",.0f") if images else "not reached"), "–"
+        if images and (speed := result.get("images_per_second", {}).get(family)):
+            minutes = f"{statistics.mean(images) / speed / 60:.1f}"
+        there = "–"
+        if name != before and (old := found.get((family, before))):
+            images = images_to(old[0]["valid"], rows)
+            there = spread(images, ",.0f") if images else "not reached"
         size = f"{sum(weight.numel() for weight in build(family).parameters()):,}"
         end = spread([row["valid"] for row in rows], ".3f")
-        lines.append(f"| {family}, {size} | {name} | {first} | {minutes} | {end} | {rows[0]['images']:,} |")
+        lines.append(f"| {family}, {size} | {name} | {first} | {minutes} | {there} | {end} | {rows[0]['images']:,} |")
     return "\n".join(lines) + "\n"
+
+
+def images_to(target: float, rows: list[dict]) -> list[int] | None:
+    """After how many images each run was at the target, if all were."""
+    there = [reached(row, target) for row in rows]
+    return there if all(there) else None
 
 
 def figure(result: dict):

@@ -91,6 +91,10 @@ def normalised(images: Tensor) -> nn.Module:
     return model
 
 
+RATES = {
+    "muon": (*trainings.RATES["muon"], 0.08),
+    "adam": (1e-3, *trainings.RATES["adam"]),
+}  # best inside, not at an end
 ARMS = {
     "mixture": shipped,
     "softmax": softmax,
@@ -117,7 +121,7 @@ def train(data: str, arm: str, optimizer: str, lr: float, seed: int, images: int
 
 
 def plans(rows: list[dict]) -> list[dict]:
-    return trainings.rates_then_seeds(rows, COMPARED, IMAGES)
+    return trainings.rates_then_seeds(rows, COMPARED, IMAGES, RATES)
 
 
 STUDY = trainings.Study(

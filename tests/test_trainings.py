@@ -62,6 +62,21 @@ def test_each_arm_gets_its_best_rate_and_that_one_every_seed(benchmark, tmp_path
     assert len(again["runs"]) == 12 and not study.missing()
 
 
+@pytest.mark.parametrize("name", ["ablation", "plusplus", "shifted"])
+def test_the_best_rate_of_every_arm_lies_between_others_that_were_tried(name, benchmark):
+    record = benchmark(name).STUDY.read()
+    not_the_arm = {"lr", "seed", "images", "valid", "curve", "parameters", "machine"}
+    arms = {}
+    for row in record["runs"]:
+        if row["images"] == record["images"] // 4:
+            arm = tuple(value for key, value in row.items() if key not in not_the_arm)
+            arms.setdefault(arm, {})[row["lr"]] = row["valid"]
+    assert len(arms) > 3
+    for arm, tried in arms.items():
+        best = min(tried, key=tried.get)
+        assert min(tried) < best < max(tried), f"{arm}: {best:g} is the best of {sorted(tried)}; try one beyond it"
+
+
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_the_record_holds_runs_that_the_script_plans_each_once(name, benchmark):
     study = benchmark(name).STUDY

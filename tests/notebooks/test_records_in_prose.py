@@ -62,3 +62,18 @@ def test_11_says_how_far_the_mixture_is_ahead_score_by_score():
     clothes, digits = lead("fashion-mnist"), lead("digits")
     assert f"their means differ by {abs(clothes[-1]):.3f} bits" in prose("11")
     assert f"by {-digits[0]:.3f} at the first score and by {-digits[-1]:.3f} at the last" in prose("11")
+
+
+def test_11_says_how_far_the_mixture_is_ahead_in_the_runs_that_chose_the_rates():
+    record = ph.record("plusplus")
+    mixture, softmax = (
+        min(
+            run["valid"]
+            for run in record["runs"]
+            if (run["data"], run["arm"], run["optimizer"], run["images"])
+            == ("fashion-mnist", arm, "muon", record["images"] // 4)
+        )
+        for arm in ("mixture", "softmax")
+    )
+    assert f"the mixture was ahead by {softmax - mixture:.2f} bits (one seed)" in prose("11")
+    assert f"{mixture:.3f} and {softmax:.3f}" in prose("11")
