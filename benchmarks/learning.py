@@ -246,7 +246,8 @@ def table(result: dict) -> str:
     for (family, name), rows in found.items():
         images = images_to(TARGET, rows)
         first, minutes = (spread(images, ",.0f") if images else "not reached"), "–"
-        if images and (speed := result.get("images_per_second", {}).get(family)):
+        speed = result.get("images_per_second", {}).get(family)  # of steps by Muon
+        if images and speed and rows[0]["optimizer"] == "muon":
             minutes = f"{statistics.mean(images) / speed / 60:.1f}"
         there = "–"
         if name != before and (old := found.get((family, before))):
