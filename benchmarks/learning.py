@@ -267,12 +267,12 @@ def images_to(target: float, rows: list[dict]) -> list[int] | None:
 
 def figure(result: dict):
     """Bits per dimension over images, a panel a family, a line a recipe, a shade from best to worst seed."""
-    shown = {arm: rows for arm, rows in arms(result).items() if arm[0] not in LARGER}
-    styles = zip(("-", "--", ":", "-."), ph.plots.COLOURS, strict=False)
+    shown = {arm: rows for arm, rows in arms(result).items() if arm[0] in FAMILIES}
+    styles = zip(("-", "--", ":"), ph.plots.COLOURS, strict=False)
     looks = dict(zip(dict.fromkeys(name for _, name in shown), styles, strict=False))
     fig, axes = ph.plots.subplots(2, 3, size=(8.4, 5), sharex=True, sharey=True)
     lines = {}
-    for axis, family in zip(axes.flat, FAMILIES | PEER, strict=True):
+    for axis, family in zip(axes.flat, FAMILIES, strict=False):
         axis.axhline(TARGET, color=ph.plots.SILVER, lw=1)
         for (_, name), rows in ((arm, rows) for arm, rows in shown.items() if arm[0] == family):
             thousands = [images / 1000 for images, *_ in rows[0]["curve"]]
@@ -283,7 +283,8 @@ def figure(result: dict):
         axis.set(title=family, ylim=(2.75, 3.6))
     fig.supxlabel("thousands of images")
     fig.supylabel("validation, bits per dimension")
-    fig.legend(lines.values(), lines, loc="outside upper center", ncols=len(lines))
+    axes[-1, -1].axis("off")
+    axes[-1, -1].legend(lines.values(), lines, loc="center", title="images a step, rate")
     return fig
 
 
