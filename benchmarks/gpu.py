@@ -15,17 +15,21 @@ waiting    The shipped weights draw; from the first turn to the last no operatio
            "cached" (numbers, greedy, temperature with top-p) nor, where a turn is one value, in "naive". The
            preparation before and the copy of the images after may wait, and "fixed-point" asks after each pass
            whether it was the last.
-learning   One step's gradients against the CPU's, in float64 and float32; and a short training on the bundled digits
-           in float32, bfloat16 and float16, whose last scores are near those of the CPU's float32. (Earlier ones of
-           float16 are not: its loss is scaled by trial, and the first steps are skipped.)
-training   Images a second and memory by batch, in float32 and in what `fit` takes by itself, until memory is out.
+learning   One step's gradients against the CPU's, in float64 and float32; and a short training by Adam on the bundled
+           digits in float32, bfloat16 and float16, whose last scores are near those of the CPU's float32. (Earlier
+           ones of float16 are not: its loss is scaled by trial, and the first steps are skipped.)
+muon       The same short training by Muon.
+training   Images a second and memory by batch, in float32 and in what `fit` takes by itself, until memory is out. The
+           optimiser is the one that `fit` takes by itself.
 sampling   The same of drawing: "cached" by batch, in parts of 128 as `sample` does and all at once; all methods at
            one batch.
 
+The record is of one machine: this GPU, and the PyTorch that ran on it. Records of other machines stay in the file,
+under "others".
+
 Only CUDA GPUs can be asked all this. Memory is the most that PyTorch held at a time, weights included. The first
-three parts took four minutes on an H200 that did other work beside; the whole takes 6 to 8 minutes on an H100: an
-estimate. Leave the machine idle meanwhile. Ends with status 1 when
-something does not hold.
+three parts took four minutes on an H200 that did other work beside; the whole, but for the part "muon", takes 6 to 8
+minutes on an H100: an estimate. Leave the machine idle meanwhile. Ends with status 1 when something does not hold.
 """
 
 import argparse
@@ -51,9 +55,10 @@ from pixelhelpers.__main__ import MODELS
 from pixelhelpers.files import write_atomically
 
 RESULT = Path(__file__).with_suffix(".json")
-NEAR = 1e-4  # to a step of a CDF: DESIGN, "Sampling, exactly"
+NEAR = 1e-4  # to a step of a CDF
 APART = {"float64": 1e-9, "float32": 1e-3}  # two devices' gradients, by length
 BITS = {"no": 0.05, "bf16": 0.1, "fp16": 0.1}  # between scores after the same steps; bfloat16 on a CPU: up to 0.03
+RATES = {"adam": 2e-3, "muon": 0.02}  # of the short trainings
 HOWS = {"numbers": {}, "greedy": {"greedy": True}, "top-p": {"temperature": 0.8, "top_p": 0.9}}
 SEED = 0
 
@@ -246,7 +251,7 @@ def gradients(model, x: Tensor, device: str) -> Tensor:
     return torch.cat([weight.grad.flatten() for weight in model.parameters()]).double().cpu()
 
 
-def scores(family: str, plan: Plan, device: str, precision: str) -> list[float]:
+def scores(family: str, plan: Plan, device: str, precision: str, optimizer: str) -> list[float]:
     """Of training images and of validation images after each epoch of a short training on the bundled digits."""
     hidden, count, epochs = plan.fit
     digits, low = few(ph.load_images("digits"), count, count), (28 - plan.side) // 2
@@ -257,9 +262,9 @@ def scores(family: str, plan: Plan, device: str, precision: str) -> list[float]:
     model = MODELS[family](hidden=hidden, blocks=1, image_size=plan.side)
     keywords = {
         "epochs": epochs,
-        "optimizer": "adam",
+        "optimizer": optimizer,
         "batch_size": 16,
-        "lr": 2e-3,
+        "lr": RATES[optimizer],
         "ema": 0.9,
         "seed": SEED,
         "progress": False,
@@ -268,25 +273,31 @@ def scores(family: str, plan: Plan, device: str, precision: str) -> list[float]:
     return [row[part] for row in history for part in ("train", "valid")]
 
 
+def short_training(family: str, plan: Plan, optimizer: str) -> dict:
+    """Scores here and on the CPU, and how far the last ones are apart."""
+    expected = scores(family, plan, "cpu", "no", optimizer)
+    curves = {precision: scores(family, plan, plan.device, precision, optimizer) for precision in plan.precisions}
+    off = {
+        precision: max(abs(a - b) for a, b in zip(expected[-2:], curve[-2:], strict=True))
+        for precision, curve in curves.items()
+    }
+    return {
+        "scores_on_cpu": expected,
+        "scores": curves,
+        "scores_apart": off,
+        "holds": all(off[name] < BITS[name] for name in off),
+    }
+
+
 def learning(family: str, plan: Plan) -> dict:
     apart = {}
     for name, model in (("float64", small(family)), ("float32", shipped(family, plan))):
         x = random_images(model, plan.images, plan.side_of_small)
         of_cpu, of_gpu = (gradients(model, x, device) for device in ("cpu", plan.device))
         apart[name] = float((of_cpu - of_gpu).norm() / of_cpu.norm())
-    expected = scores(family, plan, "cpu", "no")
-    curves = {precision: scores(family, plan, plan.device, precision) for precision in plan.precisions}
-    off = {
-        precision: max(abs(a - b) for a, b in zip(expected[-2:], curve[-2:], strict=True))
-        for precision, curve in curves.items()
-    }
-    return {
-        "gradients_apart": apart,
-        "scores_on_cpu": expected,
-        "scores": curves,
-        "scores_apart": off,
-        "holds": all(apart[name] < APART[name] for name in apart) and all(off[name] < BITS[name] for name in off),
-    }
+    trained = short_training(family, plan, "adam")
+    near = all(apart[name] < APART[name] for name in apart)
+    return {"gradients_apart": apart, **trained, "holds": near and trained["holds"]}
 
 
 # -- speed and memory -------------------------------------------------------------------------------------------------
@@ -312,9 +323,9 @@ def measured(work: Callable[[], float], device: str) -> dict:
 
 
 def step_time(model, batch: int, device: str, precision: str, compiled: bool, plan: Plan) -> float:
-    """Seconds of a step like those of `fit`."""
-    model = copy.deepcopy(model).to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    """Seconds of a step like those of `fit`, by the optimiser and the rate that it takes by itself."""
+    model, recipe = copy.deepcopy(model).to(device).train(), model.recipes[0]
+    optimizer = ph.training.make_optimizer(model, recipe.optimizer, recipe.lr)
     x, label = random_images(model, batch, plan.side).to(device), model.labels(labels(model, batch), batch)
     log_prob = torch.compile(model.log_prob) if compiled else model.log_prob
     short = torch.float16 if precision == "fp16" else torch.bfloat16
@@ -421,7 +432,14 @@ def report(family: str, part: str, row: dict) -> bool:
 
 # -- the record -------------------------------------------------------------------------------------------------------
 
-PARTS = {"images": images, "waiting": waiting, "learning": learning, "training": training, "sampling": drawing}
+PARTS = {
+    "images": images,
+    "waiting": waiting,
+    "learning": learning,
+    "muon": partial(short_training, optimizer="muon"),
+    "training": training,
+    "sampling": drawing,
+}
 
 
 def table(record: dict) -> str:
@@ -446,6 +464,15 @@ def machine(plan: Plan) -> str:
     return f"{gpu}; {platform.machine()}, {torch.get_num_threads()} threads; PyTorch {torch.__version__}"
 
 
+def read(path: Path | None, name: str) -> tuple[dict, list[dict]]:
+    """The record of the machine of this name, new if there is none; and those of other machines."""
+    there = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.exists() else {}
+    others = there.pop("others", [])
+    records = [there, *others] if there else []
+    own = [record for record in records if record["machine"] == name]
+    return own[0] if own else {"machine": name}, [record for record in records if record not in own]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, help="this part only, measured again")
@@ -464,9 +491,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or (None if options.dry_run else RESULT)
     if options.dry_run and out is not None and out.resolve() == RESULT.resolve():
         parser.error(f"a dry run measures nothing: give another file than {RESULT.name}.")
-    record = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
-    if record.get("machine") != machine(plan):
-        record = {"machine": machine(plan)}
+    record, others = read(out, machine(plan))
     for part in PARTS:
         if part not in record or part == options.part:
             record[part] = {}
@@ -481,7 +506,7 @@ def main(arguments: list[str] | None = None) -> int:
             verdict = "measured" if holds is None else "holds" if holds else f"DOES NOT HOLD: {record[part][family]}"
             print(f"{part:8} {family:10} {verdict} ({time.perf_counter() - start:.0f} s)", flush=True)
             if out is not None:
-                write_atomically(out, (json.dumps(record, indent=2) + "\n").encode())
+                write_atomically(out, (json.dumps(record | {"others": others}, indent=2) + "\n").encode())
     print(table(record))
     failed = [
         f"{part} of {family}" for part in PARTS for family, row in record[part].items() if not row.get("holds", True)
