@@ -853,15 +853,16 @@ def test_every_damage_of_a_checkpoint_is_one_line_or_does_no_harm(tiny, tmp_path
     assert 120 < refused
 
 
-def test_a_checkpoint_without_the_optimizers_memory_is_refused(tiny, tmp_path):
-    halted(tiny, tmp_path, "adam")
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_checkpoint_without_the_optimizers_memory_is_refused(optimizer, tiny, tmp_path):
+    halted(tiny, tmp_path, optimizer)
     file = tmp_path / "last.safetensors"
     tensors, about = files.read_weights(file), files.read_header(file).about
     kept = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
     assert len(kept) < len(tensors)
     files.write_weights(file, kept, about)
     with pytest.raises(ValueError, match="parts are missing"):
-        fit(small(), tiny, folder=tmp_path, resume=True)
+        fit(small(), tiny, folder=tmp_path, resume=True, optimizer=optimizer)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, tmp_path, monkeypatch):
