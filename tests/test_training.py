@@ -32,6 +32,8 @@ from pixelhelpers.models.base import Recipe
 from pixelhelpers.progress import progress_bar
 from pixelhelpers.training import loop, make_optimizer, schedule
 from pixelhelpers.training.optimizers import MuonWithAdam
+from tests import register
+from tests.register import every_model
 
 
 @pytest.fixture(scope="module")
@@ -564,6 +566,64 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(optimiz
     for name in ("config.json", "model.safetensors"):
         files = [tmp_path / run / "best" / name for run in ("whole", "halted")]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def colourful(tiny):
+    """The same rows of one level, in colours."""
+    parts = {part: getattr(tiny, part).repeat(1, 3, 1, 1) for part in ("train", "valid")}
+    for images in parts.values():
+        images[:, 1:] = (images[:, 1:] + images[:, :2].roll(1, 0)) % 4
+    return ph.Images(**parts, name="coloured rows", levels=4)
+
+
+def one_of(kind):
+    return register.small(kind, levels=4, image_channels=3, image_size=6, dropout=0.3).float()
+
+
+def muon_with_and_without_a_stop(kind, images, folder):
+    """One run by Muon, and the same stopped in its second epoch and resumed: what each leaves in a model."""
+    whole, stopped, resumed = (one_of(kind) for _ in range(3))
+    by_muon = functools.partial(fit, images=images, optimizer="muon")
+    by_muon(whole, folder=folder / "whole")
+    history = by_muon(stopped, folder=folder / "halted", on_epoch=lambda *_: signal.raise_signal(signal.SIGINT))
+    assert history.interrupted and len(history) == 1
+    by_muon(resumed, folder=folder / "halted", resume=True)
+    return whole, stopped, resumed
+
+
+@every_model
+def test_every_model_by_muon_is_resumed_to_the_last_bit(kind, colourful, tmp_path):
+    whole, _, resumed = muon_with_and_without_a_stop(kind, colourful, tmp_path)
+    assert same_weights(whole, resumed) and not same_weights(whole, one_of(kind))
+    one, other = (files.read_weights(tmp_path / run / "last.safetensors") for run in ("whole", "halted"))
+    assert one.keys() == other.keys() and any(name.endswith("momentum_buffer") for name in one)
+    assert all(torch.equal(one[name], other[name]) for name in one)  # what Muon remembers, too
+
+
+@every_model
+def test_muon_leaves_masked_taps_at_zero_in_every_model_and_file(kind, colourful, tmp_path):
+    before = one_of(kind)
+    apart = set(before.pixel_layers())
+    shut = {
+        f"{name}.weight": ~layer.mask.expand_as(layer.weight)
+        for name, layer in before.named_modules()
+        if isinstance(layer, ph.MaskedConv2d) and layer not in apart
+    }
+    if not shut:
+        pytest.skip("it has shifted convolutions, and no masked ones from features to features")
+    models = muon_with_and_without_a_stop(kind, colourful, tmp_path)
+    left = [model.state_dict() for model in models]
+    for run in ("whole", "halted"):
+        left.append(type(before).from_pretrained(tmp_path / run / "best").state_dict())
+        last = files.read_weights(tmp_path / run / "last.safetensors")
+        left += [{name: last[f"{part}.{name}"] for name in shut} for part in ("model", "average.module")]
+    for name, mask in shut.items():
+        begun = before.state_dict()[name]
+        assert begun[mask].all() and mask.any()
+        for weights in left:
+            assert not weights[name][mask].any(), name
+            assert not torch.equal(weights[name][~mask], begun[~mask]), name
 
 
 def halted(tiny, folder, optimizer, step=5):
