@@ -27,7 +27,7 @@ from safetensors.torch import load, load_file, save
 from torch import nn
 
 import pixelhelpers as ph
-from pixelhelpers import files
+from pixelhelpers import __main__, files
 from pixelhelpers.models.base import Recipe
 from pixelhelpers.progress import progress_bar
 from pixelhelpers.training import loop, make_optimizer, schedule
@@ -993,6 +993,28 @@ def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
     picture = tmp_path / "samples.png"
     assert command("sample", tmp_path / "run" / "best", "--out", picture, "--count", 1, "--greedy") == 0
     assert picture.read_bytes()[1:4] == b"PNG"
+
+
+@pytest.fixture
+def shortest(tmp_path):
+    """The words of a training that takes no time, and that leave optimiser, batch size and rate to the recipe."""
+    np.savez(tmp_path / "set.npz", **{part: np.zeros((4, 8, 8), np.uint8) for part in ("train", "valid")})
+    return ["--data", tmp_path / "set.npz", "--hidden", 6, "--blocks", 1, "--epochs", 1, "--device", "cpu"]
+
+
+@pytest.mark.parametrize("kind", sorted(__main__.MODELS))
+def test_the_command_line_trains_by_the_recipe_of_the_family_when_told_nothing_else(
+    kind, shortest, tmp_path, monkeypatch
+):
+    family = __main__.MODELS[kind]
+    for recipe in (family.recipes[0], Recipe("adam", 3, 0.007)):  # whatever it is
+        monkeypatch.setattr(family, "recipes", (recipe,))
+        folder = tmp_path / str(recipe.lr)
+        assert command("train", "--model", kind, *shortest, "--folder", folder) == 0
+        card = json.loads((folder / "best" / "card.json").read_text())
+        assert card["recipe"] == "{}, {} images a step, rate {:g}".format(*recipe)
+        stored = settings_of_a_run(folder)
+        assert recipe == (stored["optimizer"], stored["batch_size"], stored["lr"])
 
 
 def test_training_goes_on_from_weights_with_a_new_schedule_and_a_record_of_both(tmp_path, capsys, monkeypatch):
