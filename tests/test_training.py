@@ -34,6 +34,7 @@ from pixelhelpers.training import loop, make_optimizer, schedule
 from pixelhelpers.training.optimizers import MuonWithAdam
 from tests import register
 from tests.register import every_model
+from tests.test_my_notebooks import git
 
 
 @pytest.fixture(scope="module")
@@ -1015,6 +1016,75 @@ def test_the_command_line_trains_by_the_recipe_of_the_family_when_told_nothing_e
         assert card["recipe"] == "{}, {} images a step, rate {:g}".format(*recipe)
         stored = settings_of_a_run(folder)
         assert recipe == (stored["optimizer"], stored["batch_size"], stored["lr"])
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A repository with a package that the command line takes for its own."""
+    if not shutil.which("git"):
+        pytest.skip("no git here")
+    package = tmp_path / "series" / "pixelhelpers"
+    package.mkdir(parents=True)
+    for file in (package / "__main__.py", package.parent / "README.md"):
+        file.write_text("first\n")
+    git(package.parent, "init")
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-m", "first")
+    monkeypatch.setattr(__main__, "_PACKAGE", package)
+    return package
+
+
+def test_the_record_names_the_commit_at_which_a_training_began(package, shortest, tmp_path, monkeypatch):
+    trained = ph.training.fit
+
+    def edited_meanwhile(*given, **named):
+        (package / "__main__.py").write_text("second\n")
+        return trained(*given, **named)
+
+    def train(folder):
+        assert command("train", *shortest, "--folder", tmp_path / folder) == 0
+        return json.loads((tmp_path / folder / "best" / "card.json").read_text())
+
+    monkeypatch.setattr(ph.training, "fit", edited_meanwhile)
+    commit = git(package, "rev-parse", "HEAD").strip()
+    assert train("one")["commit"] == commit
+    assert train("two")["commit"] == f"{commit}+changes"
+    monkeypatch.setenv("PATH", "")  # no git
+    assert "commit" not in train("three")
+
+
+def test_a_commit_has_a_mark_when_files_of_the_package_are_others(package):
+    commit = git(package, "rev-parse", "HEAD").strip()
+    (package.parent / "README.md").write_text("second\n")  # not the package's
+    assert __main__._commit() == commit
+    new = package / "new.py"
+    new.write_text("")
+    assert __main__._commit() == f"{commit}+changes"
+    git(package, "add", "new.py")
+    assert __main__._commit() == f"{commit}+changes"
+    git(package, "commit", "-m", "second")
+    assert __main__._commit() == git(package, "rev-parse", "HEAD").strip() != commit
+
+
+@pytest.mark.parametrize("place", ["env/lib/site-packages/pixelhelpers", "env/pixelhelpers"])
+def test_a_repository_that_only_contains_the_package_is_not_named(place, package, monkeypatch):
+    inside = package.parent / place
+    shutil.copytree(package, inside)
+    monkeypatch.setattr(__main__, "_PACKAGE", inside)
+    assert __main__._commit() is None
+    git(package.parent, "add", ".")  # nor where somebody committed the environment
+    git(package.parent, "commit", "-m", "environment")
+    assert __main__._commit() is None
+
+
+def test_where_git_knows_no_commit_none_is_named(package):
+    git(package, "rm", "--cached", "-r", ".")  # installed beside the files of another repository
+    assert __main__._commit() is None
+    (package.parent / ".git").rename(package.parent / "away")
+    assert __main__._commit() is None
+    git(package.parent, "init")
+    git(package.parent, "add", ".")
+    assert __main__._commit() is None
 
 
 def test_training_goes_on_from_weights_with_a_new_schedule_and_a_record_of_both(tmp_path, capsys, monkeypatch):
