@@ -5,6 +5,7 @@ import functools
 import json
 import platform
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .errors import DataError, require
 from .files import write_atomically
 from .models.base import AutoregressiveModel
 
+_PACKAGE = Path(__file__).parent
 MODELS = {
     "attention": models.PixelSNAIL,
     "gated": models.GatedPixelCNN,
@@ -193,6 +195,7 @@ def _build(
 
 
 def _train(options: argparse.Namespace) -> int:
+    commit = _commit()  # now: when the training ends, the files may be others
     weights = _load_beginning(options)
     images = _load_data(options, weights)
     model = _build(options, images, weights)
@@ -224,6 +227,8 @@ def _train(options: argparse.Namespace) -> int:
         f"{options.device or hardware.default_device()}, PyTorch {torch.__version__}"
         + (f", {here.count} processes" if here.count > 1 else ""),
     }
+    if commit is not None:
+        card["commit"] = commit
     if options.data not in data.published.NAMES:
         card["own_data"] = _describe(images)
     if test is not None:
@@ -243,6 +248,20 @@ def _command(words: list[str]) -> str:
         option, equals, value = word.rpartition("=")
         told.append(option + equals + (Path(value).name if Path(value).is_absolute() else value))
     return shlex.join(["python", "-m", "pixelhelpers", *(word for word in told if word != "--resume")])
+
+
+def _commit() -> str | None:
+    """The commit that the package is at, with "+changes" where its files are others; None outside its own checkout."""
+
+    def git(*words: str) -> str:
+        words = ("git", "--no-optional-locks", "-C", str(_PACKAGE), *words)
+        return subprocess.run(words, check=True, capture_output=True, text=True, errors="replace", timeout=10).stdout
+
+    try:
+        own = git("ls-files", "--full-name", "--error-unmatch", "__main__.py").strip() == "pixelhelpers/__main__.py"
+        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--short", ".") else "") if own else None
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _describe(images: data.Images) -> dict:

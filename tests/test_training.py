@@ -27,11 +27,14 @@ from safetensors.torch import load, load_file, save
 from torch import nn
 
 import pixelhelpers as ph
-from pixelhelpers import files
+from pixelhelpers import __main__, files
 from pixelhelpers.models.base import Recipe
 from pixelhelpers.progress import progress_bar
 from pixelhelpers.training import loop, make_optimizer, schedule
 from pixelhelpers.training.optimizers import MuonWithAdam
+from tests import register
+from tests.register import every_model
+from tests.test_my_notebooks import git
 
 
 @pytest.fixture(scope="module")
@@ -566,6 +569,64 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_like_an_uninterrupted_one(optimiz
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.fixture(scope="module")
+def colourful(tiny):
+    """The same rows of one level, in colours."""
+    parts = {part: getattr(tiny, part).repeat(1, 3, 1, 1) for part in ("train", "valid")}
+    for images in parts.values():
+        images[:, 1:] = (images[:, 1:] + images[:, :2].roll(1, 0)) % 4
+    return ph.Images(**parts, name="coloured rows", levels=4)
+
+
+def one_of(kind):
+    return register.small(kind, levels=4, image_channels=3, image_size=6, dropout=0.3).float()
+
+
+def muon_with_and_without_a_stop(kind, images, folder):
+    """One run by Muon, and the same stopped in its second epoch and resumed: what each leaves in a model."""
+    whole, stopped, resumed = (one_of(kind) for _ in range(3))
+    by_muon = functools.partial(fit, images=images, optimizer="muon")
+    by_muon(whole, folder=folder / "whole")
+    history = by_muon(stopped, folder=folder / "halted", on_epoch=lambda *_: signal.raise_signal(signal.SIGINT))
+    assert history.interrupted and len(history) == 1
+    by_muon(resumed, folder=folder / "halted", resume=True)
+    return whole, stopped, resumed
+
+
+@every_model
+def test_every_model_by_muon_is_resumed_to_the_last_bit(kind, colourful, tmp_path):
+    whole, _, resumed = muon_with_and_without_a_stop(kind, colourful, tmp_path)
+    assert same_weights(whole, resumed) and not same_weights(whole, one_of(kind))
+    one, other = (files.read_weights(tmp_path / run / "last.safetensors") for run in ("whole", "halted"))
+    assert one.keys() == other.keys() and any(name.endswith("momentum_buffer") for name in one)
+    assert all(torch.equal(one[name], other[name]) for name in one)  # what Muon remembers, too
+
+
+@every_model
+def test_muon_leaves_masked_taps_at_zero_in_every_model_and_file(kind, colourful, tmp_path):
+    before = one_of(kind)
+    apart = set(before.pixel_layers())
+    shut = {
+        f"{name}.weight": ~layer.mask.expand_as(layer.weight)
+        for name, layer in before.named_modules()
+        if isinstance(layer, ph.MaskedConv2d) and layer not in apart
+    }
+    if not shut:
+        pytest.skip("it has shifted convolutions, and no masked ones from features to features")
+    models = muon_with_and_without_a_stop(kind, colourful, tmp_path)
+    left = [model.state_dict() for model in models]
+    for run in ("whole", "halted"):
+        left.append(type(before).from_pretrained(tmp_path / run / "best").state_dict())
+        last = files.read_weights(tmp_path / run / "last.safetensors")
+        left += [{name: last[f"{part}.{name}"] for name in shut} for part in ("model", "average.module")]
+    for name, mask in shut.items():
+        begun = before.state_dict()[name]
+        assert begun[mask].all() and mask.any()
+        for weights in left:
+            assert not weights[name][mask].any(), name
+            assert not torch.equal(weights[name][~mask], begun[~mask]), name
+
+
 def halted(tiny, folder, optimizer, step=5):
     """A run that was interrupted after a few steps."""
     model = small()
@@ -853,15 +914,16 @@ def test_every_damage_of_a_checkpoint_is_one_line_or_does_no_harm(tiny, tmp_path
     assert 120 < refused
 
 
-def test_a_checkpoint_without_the_optimizers_memory_is_refused(tiny, tmp_path):
-    halted(tiny, tmp_path, "adam")
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_checkpoint_without_the_optimizers_memory_is_refused(optimizer, tiny, tmp_path):
+    halted(tiny, tmp_path, optimizer)
     file = tmp_path / "last.safetensors"
     tensors, about = files.read_weights(file), files.read_header(file).about
     kept = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
     assert len(kept) < len(tensors)
     files.write_weights(file, kept, about)
     with pytest.raises(ValueError, match="parts are missing"):
-        fit(small(), tiny, folder=tmp_path, resume=True)
+        fit(small(), tiny, folder=tmp_path, resume=True, optimizer=optimizer)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny, tmp_path, monkeypatch):
@@ -932,6 +994,97 @@ def test_train_evaluate_and_sample_from_the_command_line(tmp_path, capsys):
     picture = tmp_path / "samples.png"
     assert command("sample", tmp_path / "run" / "best", "--out", picture, "--count", 1, "--greedy") == 0
     assert picture.read_bytes()[1:4] == b"PNG"
+
+
+@pytest.fixture
+def shortest(tmp_path):
+    """The words of a training that takes no time, and that leave optimiser, batch size and rate to the recipe."""
+    np.savez(tmp_path / "set.npz", **{part: np.zeros((4, 8, 8), np.uint8) for part in ("train", "valid")})
+    return ["--data", tmp_path / "set.npz", "--hidden", 6, "--blocks", 1, "--epochs", 1, "--device", "cpu"]
+
+
+@pytest.mark.parametrize("kind", sorted(__main__.MODELS))
+def test_the_command_line_trains_by_the_recipe_of_the_family_when_told_nothing_else(
+    kind, shortest, tmp_path, monkeypatch
+):
+    family = __main__.MODELS[kind]
+    for recipe in (family.recipes[0], Recipe("adam", 3, 0.007)):  # whatever it is
+        monkeypatch.setattr(family, "recipes", (recipe,))
+        folder = tmp_path / str(recipe.lr)
+        assert command("train", "--model", kind, *shortest, "--folder", folder) == 0
+        card = json.loads((folder / "best" / "card.json").read_text())
+        assert card["recipe"] == "{}, {} images a step, rate {:g}".format(*recipe)
+        stored = settings_of_a_run(folder)
+        assert recipe == (stored["optimizer"], stored["batch_size"], stored["lr"])
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A repository with a package that the command line takes for its own."""
+    if not shutil.which("git"):
+        pytest.skip("no git here")
+    package = tmp_path / "series" / "pixelhelpers"
+    package.mkdir(parents=True)
+    for file in (package / "__main__.py", package.parent / "README.md"):
+        file.write_text("first\n")
+    git(package.parent, "init")
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "-m", "first")
+    monkeypatch.setattr(__main__, "_PACKAGE", package)
+    return package
+
+
+def test_the_record_names_the_commit_at_which_a_training_began(package, shortest, tmp_path, monkeypatch):
+    trained = ph.training.fit
+
+    def edited_meanwhile(*given, **named):
+        (package / "__main__.py").write_text("second\n")
+        return trained(*given, **named)
+
+    def train(folder):
+        assert command("train", *shortest, "--folder", tmp_path / folder) == 0
+        return json.loads((tmp_path / folder / "best" / "card.json").read_text())
+
+    monkeypatch.setattr(ph.training, "fit", edited_meanwhile)
+    commit = git(package, "rev-parse", "HEAD").strip()
+    assert train("one")["commit"] == commit
+    assert train("two")["commit"] == f"{commit}+changes"
+    monkeypatch.setenv("PATH", "")  # no git
+    assert "commit" not in train("three")
+
+
+def test_a_commit_has_a_mark_when_files_of_the_package_are_others(package):
+    commit = git(package, "rev-parse", "HEAD").strip()
+    (package.parent / "README.md").write_text("second\n")  # not the package's
+    assert __main__._commit() == commit
+    new = package / "new.py"
+    new.write_text("")
+    assert __main__._commit() == f"{commit}+changes"
+    git(package, "add", "new.py")
+    assert __main__._commit() == f"{commit}+changes"
+    git(package, "commit", "-m", "second")
+    assert __main__._commit() == git(package, "rev-parse", "HEAD").strip() != commit
+
+
+@pytest.mark.parametrize("place", ["env/lib/site-packages/pixelhelpers", "env/pixelhelpers"])
+def test_a_repository_that_only_contains_the_package_is_not_named(place, package, monkeypatch):
+    inside = package.parent / place
+    shutil.copytree(package, inside)
+    monkeypatch.setattr(__main__, "_PACKAGE", inside)
+    assert __main__._commit() is None
+    git(package.parent, "add", ".")  # nor where somebody committed the environment
+    git(package.parent, "commit", "-m", "environment")
+    assert __main__._commit() is None
+
+
+def test_where_git_knows_no_commit_none_is_named(package):
+    git(package, "rm", "--cached", "-r", ".")  # installed beside the files of another repository
+    assert __main__._commit() is None
+    (package.parent / ".git").rename(package.parent / "away")
+    assert __main__._commit() is None
+    git(package.parent, "init")
+    git(package.parent, "add", ".")
+    assert __main__._commit() is None
 
 
 def test_training_goes_on_from_weights_with_a_new_schedule_and_a_record_of_both(tmp_path, capsys, monkeypatch):
