@@ -20,8 +20,6 @@ from pathlib import Path
 import torch
 from sampling import into_readme
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
 
 import pixelhelpers as ph
 from pixelhelpers.files import write_atomically
@@ -49,6 +47,8 @@ class Given(nn.Identity):
 
 def frechet(real: Tensor, drawn: Tensor) -> float:
     """Fréchet distance of two sets of features, `[N, features]`."""
+    from torchmetrics.image.fid import FrechetInceptionDistance  # here, because figure and table do without it
+
     metric = FrechetInceptionDistance(Given()).set_dtype(torch.float64)
     metric.update(real, real=True)
     metric.update(drawn, real=False)
@@ -57,6 +57,8 @@ def frechet(real: Tensor, drawn: Tensor) -> float:
 
 def kernel(real: Tensor, drawn: Tensor) -> float:
     """Kernel distance (squared maximum mean discrepancy, cubic kernel) of two sets of features, unbiased."""
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it keeps the features, which are few
         metric = KernelInceptionDistance(Given(), subsets=20, subset_size=len(drawn) // 2)

@@ -251,7 +251,7 @@ def _command(words: list[str]) -> str:
 
 
 def _commit() -> str | None:
-    """The commit that the package is at, with "+changes" where its files are others; None outside its own checkout."""
+    """The commit that the package is at, with "+changes" where its code is another; None outside its own checkout."""
 
     def git(*words: str) -> str:
         words = ("git", "--no-optional-locks", "-C", str(_PACKAGE), *words)
@@ -259,7 +259,7 @@ def _commit() -> str | None:
 
     try:
         own = git("ls-files", "--full-name", "--error-unmatch", "__main__.py").strip() == "pixelhelpers/__main__.py"
-        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--short", ".") else "") if own else None
+        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--short", "*.py") else "") if own else None
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -66,7 +66,11 @@ def test_the_page_of_benchmarks_shows_the_recorded_trainings(name):
     card = ph.load_pretrained(name).card
     passes, batch, rate = training(card)
     [row] = re.findall(rf"^\| \[`{name}`\].*", BENCHMARKS, re.MULTILINE)
-    assert f" | {batch}, {rate:g} | {passes:.1f} | {card['wall_clock_seconds'] / 60:.0f} | " in row
+    valid = min(epoch["valid"] for epoch in card["epochs"])
+    start = f" | {batch}, {rate:g} | {passes:.1f} | {card['wall_clock_seconds'] / 60:.0f} | {valid:.3f} | "
+    assert start in row
+    aim = row.partition(start)[2].removesuffix(" |")
+    assert aim == "none" or aim.endswith(", missed") == (valid > float(aim.partition(",")[0]))
 
 
 def training(card: dict) -> tuple[float, int, float]:

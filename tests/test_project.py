@@ -590,7 +590,10 @@ def benchmark_and_record(name, monkeypatch):
     return importlib.import_module(name), json.loads(record)
 
 
-@pytest.mark.parametrize("name", ["sampling", "compare", "one_picture", "processes", "training"])
+TABLES = ("sampling", "compare", "one_picture", "processes", "training", "learning", "quality")
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_the_page_of_benchmarks_shows_the_table_of_the_record(name, monkeypatch, tmp_path):
     """What stands there is what the script would write, and nothing else on the page would change."""
     benchmark, record = benchmark_and_record(name, monkeypatch)
@@ -612,7 +615,7 @@ def test_every_script_that_writes_a_table_finds_its_place():
     marks = re.findall(
         r"^<!-- table of benchmarks/(\w+\.py) -->\n(?:\|.*\n|\n)*<!-- end of table -->\n", page, re.MULTILINE
     )
-    assert sorted(marks) == sorted(writing) and "learning.py" in marks
+    assert sorted(marks) == sorted(writing) == sorted(f"{name}.py" for name in TABLES)
 
 
 def test_what_is_tried_first_is_what_was_measured(monkeypatch):
@@ -634,6 +637,23 @@ def test_a_target_counts_as_reached_where_the_curve_stays_below_it(monkeypatch):
     curve = [(100, 4.0, 1.0), (200, 2.8, 2.0), (300, 3.0, 3.0), (400, 2.8, 4.0), (500, 2.7, 5.0)]
     assert benchmark.reached({"curve": curve}, 2.9) == 350
     assert benchmark.reached({"curve": curve}, 2.6) is benchmark.reached({"curve": curve}, 5.0) is None
+
+
+def test_the_recipe_before_gets_three_times_the_images_that_muon_needed(monkeypatch):
+    benchmark, record = benchmark_and_record("learning", monkeypatch)
+    rows, before = record["runs"], dict(zip(("optimizer", "batch_size", "lr"), benchmark.BEFORE, strict=True))
+    asked = {family: benchmark.three_times(rows, family) for family in benchmark.FAMILIES}
+    assert sum(map(bool, asked.values())) >= 3
+    for family, images in asked.items():
+        choice = dict(zip(("batch_size", "lr"), benchmark.chosen(rows, family, "muon"), strict=True))
+        for seed in range(3) if images else ():
+            arm = dict(family=family, seed=seed, images=benchmark.affordable(family))
+            (muon,) = benchmark.trainings.rows_of(rows, **arm, optimizer="muon", **choice)
+            assert 3 * benchmark.reached(muon, benchmark.TARGET) <= images
+        if images:
+            assert benchmark.trainings.rows_of(rows, **before, family=family, images=images), family
+    short = [row for row in rows if not (row["optimizer"] == "muon" and row["seed"] == 2)]
+    assert not any(benchmark.three_times(short, family) for family in benchmark.FAMILIES)  # a seed is missing
 
 
 def test_the_peer_of_the_benchmark_of_learning_is_causal(monkeypatch):

@@ -219,7 +219,6 @@ class GatedPixelCNN(AutoregressiveModel):
         torch.Size([4])
     """
 
-    # provisional: benchmarks/learning.py has yet to try them
     recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))
 
     def __init__(

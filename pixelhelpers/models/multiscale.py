@@ -140,7 +140,6 @@ class MultiscalePixelCNN(AutoregressiveModel):
         (55, 'turns for 784 pixels')
     """
 
-    # provisional: benchmarks/learning.py has yet to try them
     recipes = (Recipe("muon", 8, 0.02), Recipe("adam", 8, 0.004))
     head = SoftmaxHead  # the class: each network has a head of its own, and reading logits needs no layers
 
