@@ -17,6 +17,7 @@ import nbformat
 import pytest
 from PIL import Image
 
+import pixelhelpers as ph
 from tools.notebooks import source_hash
 from tools.reading_time import shown
 
@@ -108,6 +109,21 @@ def test_has_no_errors_and_no_warnings(notebook):
     for output in notebook.outputs:
         assert output.output_type != "error", output.evalue
         assert output.get("name") != "stderr", output.text
+
+
+def test_the_one_switch_that_is_off_works_when_it_is_on():
+    """Three minutes of training in 03, of which a second is enough here."""
+    cells = [(path.name[:2], cell.source) for path in PATHS for cell in Notebook(path).code]
+    [(number, code)] = [(number, code) for number, code in cells if re.search(r"(?m)^\w+ = False$", code)]
+    code, switched = re.subn(r"(?m)^three_minutes = False$", "three_minutes = True", code)
+    code, shortened = re.subn("seconds=180", "seconds=1, progress=False", code)
+    assert (number, switched, shortened) == ("03", 1, 1)
+    digits = ph.load_images("digits")
+    names = {"networks": {"muon": ph.PixelCNN(hidden=4, blocks=1)}, "images": digits, "quick": digits}
+    exec("import torch\nimport pixelhelpers as ph\nfrom dataclasses import replace\n" + code, names)
+    assert list(names["drawn"]) == ["15 seconds", "3 minutes"]
+    few, three_minutes = names["drawn"].values()
+    assert few.shape == three_minutes.shape == (8, 1, 28, 28) and not few.equal(three_minutes)
 
 
 # Small enough to read, to run in class and to keep in git
