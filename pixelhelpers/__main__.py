@@ -259,7 +259,9 @@ def _commit() -> str | None:
 
     try:
         own = git("ls-files", "--full-name", "--error-unmatch", "__main__.py").strip() == "pixelhelpers/__main__.py"
-        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--short", "*.py") else "") if own else None
+        return (
+            git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--short", "*.py") else "") if own else None
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 
