@@ -263,11 +263,12 @@ def long_runs(result: dict) -> str:
     ]
     found = arms(result)
     for (family, name), rows in found.items():
-        network, seen, speed = build(family), rows[0]["images"], result["images_per_second"][family][name]
+        network, seen = build(family), rows[0]["images"]
+        speed = result.get("images_per_second", {}).get(family, {}).get(name)
         images = images_to(TARGET, rows)
         first, minutes = longer(result, rows[0]), "–"
         if images:
-            first, minutes = spread(images, ",.0f"), f"{statistics.mean(images) / speed / 60:.1f}"
+            first, minutes = spread(images, ",.0f"), in_minutes(statistics.mean(images), speed)
         there = "–"
         if name != before and (old := found.get((family, before))):
             images = images_to(old[0]["valid"], rows)
@@ -277,9 +278,13 @@ def long_runs(result: dict) -> str:
         work = 3 * seen * multiply_adds(network, torch.zeros(1, 1, 28, 28)) / 1e12  # backward costs two forward passes
         lines.append(
             f"| {family}, {size} | {name} | {first} | {minutes} | {there} | {end} | {seen:,} | {work:.1f} | "
-            f"{seen / speed / 60:.1f} |"
+            f"{in_minutes(seen, speed)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def in_minutes(images: float, speed: float | None) -> str:
+    return f"{images / speed / 60:.1f}" if speed else "not timed"
 
 
 def longer(result: dict, row: dict) -> str:
