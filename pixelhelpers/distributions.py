@@ -6,6 +6,7 @@ References:
     Salimans, Karpathy, Chen, Kingma, "PixelCNN++", 2017, sections 2.1-2.2, https://arxiv.org/abs/1701.05517
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 import torch
@@ -80,7 +81,7 @@ class _CategoricalLogProb(torch.autograd.Function):
     def forward(ctx, logits: Tensor, levels: Tensor) -> Tensor:
         ctx.save_for_backward(logits, levels)
         log_prob = logits.new_empty(len(logits))
-        for row, level, out in _in_parts(logits, levels, log_prob):
+        for row, level, out in _in_parts(logits, levels, log_prob, levels=logits.shape[1]):
             out.copy_(row.log_softmax(1).gather(1, level[:, None])[:, 0])
         return log_prob
 
@@ -89,21 +90,25 @@ class _CategoricalLogProb(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         logits, levels = ctx.saved_tensors
         grad_logits = torch.empty_like(logits)
-        for row, level, weight, out in _in_parts(logits, levels, grad, grad_logits):  # one-hot minus pmf
+        for row, level, weight, out in _in_parts(logits, levels, grad, grad_logits, levels=logits.shape[1]):
+            # one-hot minus pmf
             torch.softmax(row, 1, out=out).mul_(-weight[:, None])
             out.scatter_add_(1, level[:, None], weight[:, None])
         return grad_logits, None
 
 
-def _in_parts(*tensors: Tensor):
-    """A few rows of each at a time on a CPU; a GPU, which has no such cache, takes all at once."""
-    rows = _rows(ROWS, tensors[0].shape[1]) if tensors[0].is_cpu else max(1, len(tensors[0]))
+def _in_parts(*tensors: Tensor, levels: int, most: int = ROWS) -> Iterable[tuple[Tensor, ...]]:
+    """A few rows of each at a time on a CPU, fewer of more than 256 levels; a GPU, which has no such cache, takes all.
+
+    Arguments:
+        tensors: each `[rows, ...]`.
+        levels: how many numbers a row leads to.
+        most: how many rows of 256 levels.
+    """
+    rows = max(1, min(most, most * 256 // levels))
+    if len(tensors[0]) <= rows or not tensors[0].is_cpu:
+        return [tensors]
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
-
-
-def _rows(most: int, levels: int) -> int:
-    """How many rows at a time: fewer where more than 256 levels make them longer."""
-    return max(1, min(most, most * 256 // levels))
 
 
 @cache
@@ -237,10 +242,8 @@ class DiscretizedLogisticMixture(td.Distribution):
         weights, means, log_scales = (
             t if t.dim() == 2 else t.reshape(-1, t.shape[-1]) for t in (self.logits.exp(), self.means, self.log_scales)
         )
-        rows = (
-            _rows(ROWS // 4, self.levels) if means.is_cpu else max(1, len(means))
-        )  # `[rows, M, levels]` is to stay in the cache
-        parts = zip(*(t.split(rows) for t in (weights, means, log_scales)), strict=True)
+        # `[rows, M, levels]` is to stay in the cache.
+        parts = _in_parts(weights, means, log_scales, levels=self.levels, most=ROWS // 4)
         pmf = [torch.bmm(weight[:, None], self._bins(mean, log_scale)) for weight, mean, log_scale in parts]
         pmf = pmf[0] if len(pmf) == 1 else torch.cat(pmf)
         return pmf.view(*self.batch_shape, self.levels)

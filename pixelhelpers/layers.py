@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import require
-from .stepping import ConvStep, Front, Wavefront
+from .stepping import ConvStep, Front, Wavefront, by_channel
 
 
 def channel_groups(features: int, image_channels: int) -> Tensor:
@@ -233,13 +233,18 @@ class ReluStep:
         weight = (layer.weight * layer.mask).detach()
         lacks = layer.bias.new_zeros(layer.in_channels) if lacks is None else lacks
         inputs, outputs = (group_sizes(features, wave.channels) for features in (layer.in_channels, layer.out_channels))
-        self.floor = (-lacks).split(inputs)
         self.lacks = layer.bias.detach() + weight[:, :, 0, 0] @ lacks  # what the result lacks
-        self.conv = ConvStep(wave, weight, None, None, inputs, outputs)
+        self.floors = (-lacks).split(inputs)
+        self.weights = by_channel(weight[:, :, 0, 0].T, inputs, outputs)
+        self.earlier: list[Tensor] = []  # of the pixel's channels so far, for colour
 
-    def __call__(self, front: Front, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def __call__(self, front: Front, x: Tensor) -> Tensor:
         """From features `[front.size, in]` to `[front.size, out]`, of the front's channel."""
-        return self.conv(front, torch.maximum(x, self.floor[front.channel]), onto)
+        x = torch.maximum(x, self.floors[front.channel])
+        if len(self.weights) > 1:
+            self.earlier[front.channel :] = [x]
+            x = torch.cat(self.earlier, 1)
+        return torch.mm(x, self.weights[front.channel])
 
 
 class DownShiftedConv2d(nn.Conv2d):
@@ -369,18 +374,20 @@ class DownRightShiftedConv2d(nn.Conv2d):
         rows, columns = self.kernel_size
         return super().forward(F.pad(x, (columns - 1, 0, rows - 1, 0)))
 
-    def stepper(self, wave: Wavefront, bias: Tensor | None = None) -> ConvStep:
+    def stepper(self, wave: Wavefront, bias: Tensor | bool = True) -> ConvStep:
         """Gives `step(front, x)`, which is `forward` for one front of pixels at a time.
 
         With stride 2, `put` every pixel and ask only where the output has one.
 
         Arguments:
             wave: the fronts.
-            bias: what to add to the features in place of the layer's bias, `[out_channels]`, or `[N, out_channels]`.
+            bias: whether to add the bias; or another one, `[out_channels]` or `[N, out_channels]`.
         """
         rows, columns = self.kernel_size
         window = None if rows == columns == 1 else (rows - 1, columns - 1, 0, False)
-        return ConvStep(wave, self.weight, self.bias if bias is None else bias, window)
+        if isinstance(bias, bool):
+            bias = self.bias if bias else None
+        return ConvStep(wave, self.weight, bias, window)
 
 
 class DownShiftedConvTranspose2d(nn.ConvTranspose2d):

@@ -214,7 +214,7 @@ def draw(
             _check_total(largest)
         most = pmf == largest
         return torch.where(most, levels, pmf.shape[-1]).amin(-1)
-    if pmf.device.type == "mps":  # which has no float64
+    if pmf.is_mps:  # which has no float64
         pmf = pmf.cpu()
     if temperature != 1:
         log = pmf.double().log()
@@ -228,10 +228,10 @@ def draw(
     least = torch.float32 if pmf.is_cpu else torch.float64
     cdf = pmf.cumsum(-1, dtype=torch.promote_types(pmf.dtype, least))
     # Rounding may leave the total below 1 and u above it: just below the total is the last level with mass.
-    total = cdf[..., -1:]
+    total = cdf.narrow(-1, -1, 1)
     if total.is_cpu:
         _check_total(total)
-    just_below = total * (1 - torch.finfo(cdf.dtype).eps / 2)  # the next number, whatever the total
+    just_below = total.sub(total, alpha=torch.finfo(cdf.dtype).eps / 2)  # the next number, whatever the total
     uniform = uniform.to(cdf).unsqueeze(-1).minimum(just_below)
     return torch.searchsorted(cdf, uniform, right=True).squeeze(-1)
 
@@ -248,7 +248,7 @@ def _check_total(total: Tensor) -> None:
 def _check_weights(model: nn.Module) -> None:
     for name, value in model.named_parameters():
         require(
-            not value.numel() or value.max() < math.inf,  # -inf is how one forbids a level
+            not value.numel() or value.max().item() < math.inf,  # -inf is how one forbids a level
             f"the weight {name!r} holds NaN or infinite numbers: load weights from before that.",
         )
 
@@ -408,7 +408,7 @@ def why_not_cached(model: AutoregressiveModel) -> str | None:
 
 def _has_own_method(part: nn.Module) -> bool:
     """Whether somebody has put another function in the place of one of the class's."""
-    return any(callable(getattr(type(part), name, None)) for name in vars(part))
+    return any(callable(value) and callable(getattr(type(part), name, None)) for name, value in vars(part).items())
 
 
 def _name(model: AutoregressiveModel) -> str:
@@ -456,9 +456,12 @@ def _cached(job: _Job) -> Tensor:
     fronts = zip(wave, wave.pieces(x), wave.pieces(uniform), known, finished, strict=False)
     for front, now, numbers, kept, nothing_to_draw in islice(fronts, read * wave.channels, None):
         expected = step.predict(front)  # also where all is known: later values look at the layers' features there
-        if not nothing_to_draw:
-            now.copy_(_keep(job.draw(expected.pmf(), numbers), now, kept))
-        step.put(front, now.long())
+        if nothing_to_draw:
+            levels = now.long()
+        else:
+            levels = _keep(job.draw(expected.pmf(), numbers), now, kept)
+            now.copy_(levels)
+        step.put(front, levels)
         job.bar.update(front.size)
         if job.report and not nothing_to_draw:
             settled[front.channel, front.pixels] = True

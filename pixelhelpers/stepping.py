@@ -1,5 +1,5 @@
 """The other way to run: `raster_order`; a `Front` of pixels, all `Fronts` of a batch, the `Wavefront`; the caches
-`Past` and `DrawnRows`; `by_column`; and the steps of convolutions.
+`Past` and `DrawnRows`; `by_channel`; `by_column`; and the steps of convolutions.
 
 A masked convolution with a kernel of side k looks k // 2 columns to the right in the rows above. So the
 first pixel of a row need not wait for the end of the row above: it is enough that the row above is
@@ -176,7 +176,8 @@ class Past:
     - Lines of a product must lie at equal distances. Between the pixels of a front, one row down and
       `lag` columns left, they do when each row of cells begins `lag` cells further on than it would need to.
 
-    Cells beyond the edges stay zero, as padding does.
+    Cells beyond the edges stay zero, as padding does. Layers of one form can share a past: finding their pieces
+    together is quicker. Then `own` and `window` have one more axis in front, the layers.
 
     Arguments:
         wave: the fronts.
@@ -185,9 +186,19 @@ class Past:
         before: how many columns to the left.
         ahead: how many columns to the right, in the rows above.
         level: whether it does so in the pixel's own row, too.
+        layers: how many layers share it; None: one alone.
     """
 
-    def __init__(self, wave: Wavefront, groups: list[int], above: int, before: int, ahead: int, level: bool = False):
+    def __init__(
+        self,
+        wave: Wavefront,
+        groups: list[int],
+        above: int,
+        before: int,
+        ahead: int,
+        level: bool = False,
+        layers: int | None = None,
+    ):
         self.above, self.before, self.groups, self.features = above, before, groups, sum(groups)
         self.begins = [sum(groups[:channel]) for channel in range(len(groups))]
         self.cell = (self.above + 1) * self.features
@@ -196,14 +207,21 @@ class Past:
         self.down = wave.count * self.line  # from a pixel of a front to the next one, a row below
         # The newest features of the last column belong to the pixel's own row: the kernel may be shut there.
         self.reach = (before + 1 + ahead) * self.cell - (self.features if ahead and not level else 0)
-        self.memory = wave.like.new_zeros((wave.height + self.above) * self.row)
+        size = (wave.height + self.above) * self.row
+        self.layers, self.between = ((), ()) if layers is None else ((layers,), (size,))
+        self.memory = wave.like.new_zeros(*self.layers, size)
+
+    def right_factors(self, kernel: Tensor, outputs: list[int]) -> list[Tensor]:
+        """Lays a kernel `[out, in, rows, columns]` out as `window` does; one part for the outputs of each channel."""
+        factor = kernel.detach().permute(3, 2, 1, 0).flatten(0, 2)[: self.reach]
+        return [part.contiguous() for part in factor.split(outputs, 1)]
 
     def own(self, front: Front) -> Tensor:
         """Where the features of the front's channel belong, `[above + 1, front.columns, front.size, features]`."""
         own = front.first * self.down + (front.time + self.before) * self.cell + self.above * self.features
         return self.memory.as_strided(
-            (self.above + 1, front.columns, front.size, self.groups[front.channel]),
-            (self.row - self.features, self.cell, self.line, 1),
+            (*self.layers, self.above + 1, front.columns, front.size, self.groups[front.channel]),
+            (*self.between, self.row - self.features, self.cell, self.line, 1),
             own + self.begins[front.channel],
         )
 
@@ -218,9 +236,25 @@ class Past:
         """
         begin = front.first * self.down + front.time * self.cell
         if front.columns == 1:
-            return self.memory.as_strided((front.size, self.reach), (self.line, 1), begin)
-        columns = (front.columns, front.size, self.reach)
-        return self.memory.as_strided(columns, (self.cell, self.line, 1), begin).reshape(-1, self.reach)
+            return self.memory.as_strided((*self.layers, front.size, self.reach), (*self.between, self.line, 1), begin)
+        columns = (*self.layers, front.columns, front.size, self.reach)
+        columns = self.memory.as_strided(columns, (*self.between, self.cell, self.line, 1), begin)
+        return columns.reshape(*self.layers, -1, self.reach)
+
+
+def by_channel(weight: Tensor, inputs: list[int], outputs: list[int]) -> list[Tensor]:
+    """Cuts a product's right factor: for each image channel what leads from its own and earlier features to its own.
+
+    Arguments:
+        weight: `[in, out]`.
+        inputs: how many of the inputs belong to each image channel.
+        outputs: how many of the outputs do.
+
+    Example:
+        >>> [tuple(part.shape) for part in by_channel(torch.zeros(6, 9), [2, 2, 2], [3, 3, 3])]
+        [(2, 3), (4, 3), (6, 3)]
+    """
+    return [part[: sum(inputs[: c + 1])].contiguous() for c, part in enumerate(weight.split(outputs, 1))]
 
 
 class ConvStep:
@@ -250,18 +284,15 @@ class ConvStep:
         outputs: list[int] | None = None,
     ):
         inputs, outputs = inputs or [weight.shape[1]], outputs or [weight.shape[0]]
-        weight = weight.detach().permute(3, 2, 1, 0).flatten(0, 2)  # (column, row, input), output: as in Past.window
-        self.past = None
-        if window is not None:
-            self.past = Past(wave, inputs, *window)
-            weight = weight[: self.past.reach]
-        self.weight = [part.contiguous() for part in weight.split(outputs, 1)]
+        self.past = None if window is None else Past(wave, inputs, *window)
+        if self.past is None:
+            self.weight = by_channel(weight.detach()[:, :, 0, 0].T, inputs, outputs)
+        else:
+            self.weight = self.past.right_factors(weight, outputs)
         self.bias = None
         if bias is not None:
             bias = bias[0] if bias.dim() == 2 and len(bias) == 1 else bias  # a single image's own bias is that of all
             self.bias = bias.detach().split(outputs, -1)
-        if self.past is None:  # nothing but the pixel itself, up to the channel in question
-            self.weight = [part[: sum(inputs[: c + 1])] for c, part in enumerate(self.weight)]
         self.now: list[Tensor] = []
 
     def put(self, front: Front, x: Tensor) -> None:

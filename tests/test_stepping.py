@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
 import pixelhelpers as ph
 from pixelhelpers.layers import DownShiftedConv2d, ReluStep, group_sizes, shift_down
 from pixelhelpers.models import gated
-from pixelhelpers.stepping import Wavefront
+from pixelhelpers.models.pixelcnn import ResidualBlocksStep
+from pixelhelpers.stepping import Past, Wavefront
 from tests.register import small, step_through
 
 
@@ -141,6 +143,55 @@ def test_a_relu_and_a_convolution_need_no_bias_before(channels):
         y = step(front, inputs[front.pixels].flatten(0, 1).split(of_inputs, 1)[front.channel])
         wanted = (expected[front.pixels].flatten(0, 1) - step.lacks).split(of_outputs, 1)[front.channel]
         assert torch.allclose(y, wanted, atol=1e-12) and step.lacks.abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("blocks", "kernel_size"), [(1, 3), (3, 3), (2, 5)])
+def test_all_blocks_step_as_they_run(blocks, kernel_size, channels):
+    torch.manual_seed(0)
+    hidden = 4 * channels + 2
+    layers = nn.Sequential(*(ph.ResidualBlock(hidden, kernel_size, 0.0, channels) for _ in range(blocks))).double()
+    x = torch.randn(2, hidden, 5, 9, dtype=torch.float64)
+    wave = Wavefront(2, (channels, 5, 9), layers[0].look.lag + 1, like=x)
+    with torch.no_grad():
+        step = ResidualBlocksStep(layers, wave)
+        expected = layers(x).flatten(2)[..., wave.pixels].permute(2, 0, 1)
+    inputs, groups, sizes = x.flatten(2)[..., wave.pixels].permute(2, 0, 1), group_sizes(hidden, channels), set()
+    for front in wave:
+        y = step(front, inputs[front.pixels].flatten(0, 1).split(groups, 1)[front.channel].clone())
+        wanted = (expected[front.pixels].flatten(0, 1) - step.lacks).split(groups, 1)[front.channel]
+        assert torch.allclose(y, wanted, atol=1e-12)
+        sizes.add(front.size)
+    assert len(sizes) > 1 and step.lacks.abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_stem_and_a_head_step_without_blocks(channels, classes):
+    model = small(ph.PixelCNN, image_channels=channels, classes=classes, blocks=0)
+    labels = None if classes is None else torch.tensor([2, 0])
+    stepped, whole = step_through(model, torch.randint(0, 5, (2, channels, 5, 6)), labels)
+    assert (stepped - whole).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("level", [False, True])
+def test_layers_that_share_a_past_find_what_each_would_find_alone(level):
+    torch.manual_seed(0)
+    wave, groups = Wavefront(2, (2, 4, 7), 3, like=torch.zeros((), dtype=torch.float64)), [3, 2]
+    together = Past(wave, groups, 1, 2, 2, level, layers=3)
+    alone = [Past(wave, groups, 1, 2, 2, level) for _ in range(3)]
+    seen = 0.0
+    for front in wave:
+        features = torch.randn(3, front.size, groups[front.channel], dtype=torch.float64)
+        for own, past, x in zip(together.own(front).unbind(0), alone, features, strict=True):
+            own.copy_(x)
+            past.put(front, x)
+        (band,) = wave.bands(front.time - 1, front.time)
+        for piece in (front, band._replace(columns=2) if front.time < 6 else front):
+            windows = together.window(piece)
+            assert torch.equal(windows, torch.stack([past.window(piece) for past in alone]))
+            seen += float(windows.abs().sum())
+    assert seen > 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -233,7 +233,7 @@ class SnailBlockStep:
 
     def __call__(self, front: Front, x: Tensor) -> Tensor:
         for look in self.look:
-            x = look(front, x)
+            x = look(front, x, concat_elu(x))
         made = torch.addmm(self.bias[front.time], concat_elu(x), self.weight)
         query, self.key_value, h = made.split(self.sizes, 1)
         h = self.link.onto(h, concat_elu(self.attention(query)))
@@ -358,7 +358,7 @@ class SnailStep(Stepper):
         return self.head(front, self.earlier(front, onto=own.clone()))
 
     def put(self, front: Front, levels: Tensor) -> None:
-        values = self.scaled[levels]
+        values = self.scaled.index_select(0, levels)
         self.rows.put(front, values)
         self.head.put(front, levels)
         if self.earlier is not None:

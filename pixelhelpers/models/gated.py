@@ -305,6 +305,6 @@ class GatedStep(Stepper):
         self.time = time
 
     def put(self, front: Front, levels: Tensor) -> None:
-        values = self.scaled[levels]
+        values = self.scaled.index_select(0, levels)
         self.above.put(front, values)
         self.beside.put(front, values)

@@ -14,13 +14,16 @@ References:
     and 4, table 1, https://arxiv.org/abs/1601.06759
 """
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import require
-from ..layers import MaskedConv2d, ReluStep
-from ..stepping import Front, Wavefront
+from ..layers import MaskedConv2d, ReluStep, group_sizes
+from ..stepping import Front, Past, Wavefront
 from .base import AutoregressiveModel, Recipe, Stepper, at_least
 from .heads import Conditionals, SoftmaxHead
 
@@ -63,26 +66,69 @@ class ResidualBlock(nn.Module):
         return x + h
 
 
-class ResidualStep:
-    """`ResidualBlock.forward` for one front; it adds to `x` in place, all but the bias.
+class ResidualBlocksStep:
+    """`ResidualBlock.forward` of all blocks for one front, in few operations, and in memory that stays.
+
+    Features lack biases, as in `ReluStep`.
 
     Arguments:
-        block: the block.
+        blocks: the blocks, at least one.
         wave: the fronts.
-        lacks: what `x` lacks when it comes, `[hidden]`; None: nothing.
     """
 
-    def __init__(self, block: ResidualBlock, wave: Wavefront, lacks: Tensor | None):
-        self.squeeze, self.look = ReluStep(block.squeeze, wave, lacks), block.look.stepper(wave, bias=False)
-        self.widen = ReluStep(block.widen, wave, block.look.bias.detach())
-        self.lacks = self.widen.lacks if lacks is None else self.widen.lacks + lacks  # what `x` lacks afterwards
-        copies = self.look.past.above + 1
-        self.squeezed = [bias.expand(copies, 1, 1, -1) for bias in self.squeeze.lacks.split(self.look.past.groups)]
+    def __init__(self, blocks: Sequence[ResidualBlock], wave: Wavefront):
+        self.wave, look = wave, blocks[0].look
+        self.features, self.half = (
+            group_sizes(features, wave.channels) for features in (blocks[0].squeeze.in_channels, look.in_channels)
+        )
+        self.past = Past(wave, self.half, *look.padding, look.ahead, layers=len(blocks))
+        layers, lacks = [], wave.like.new_zeros(sum(self.features))
+        for block in blocks:
+            squeeze = ReluStep(block.squeeze, wave, lacks)
+            bias = squeeze.lacks.expand(look.padding[0] + 1, 1, 1, -1).split(self.half, -1)
+            kernels = self.past.right_factors(look.live(block.look.weight * block.look.mask), self.half)
+            widen = ReluStep(block.widen, wave, block.look.bias.detach())
+            layers.append(zip(squeeze.floors, squeeze.weights, bias, kernels, widen.floors, widen.weights, strict=True))
+            lacks = lacks + widen.lacks
+        self.lacks = lacks  # what the features lack after the last block, `[hidden]`
+        self.layers = list(zip(*layers, strict=True))  # by channel, then by block
+        self.size = 0  # of the fronts that there is memory for
 
     def __call__(self, front: Front, x: Tensor) -> Tensor:
-        h = self.squeeze(front, x)
-        torch.add(h, self.squeezed[front.channel], out=self.look.past.own(front)).relu_()
-        return self.widen(front, self.look(front), onto=x)
+        """Adds to the features `[front.size, of the front's channel]`, in place, all but `lacks`; gives them back."""
+        if front.size != self.size:
+            self._make_room(front.size)
+        layers, rooms, h = self.layers[front.channel], self.rooms[front.channel], self.products[front.channel]
+        own, windows = self.past.own(front).unbind(0), self.past.window(front).unbind(0)
+        for layer, (positive, all_positive, looked, all_looked), squeezed, window in zip(
+            layers, rooms, own, windows, strict=True
+        ):
+            floor, squeeze, bias, look, least, widen = layer
+            torch.maximum(x, floor, out=positive)
+            torch.mm(all_positive, squeeze, out=h)
+            torch.add(h, bias, out=squeezed).relu_()
+            torch.mm(window, look, out=h)
+            torch.maximum(h, least, out=looked)
+            x.addmm_(all_looked, widen)
+        return x
+
+    def _make_room(self, size: int) -> None:
+        """Makes the memory for fronts of this size. There, a channel's features stand beside those of earlier ones."""
+        self.size, like, blocks = size, self.wave.like, len(self.layers[0])
+        self.products = [like.new_empty(size, features) for features in self.half]
+
+        def own_and_earlier(groups: list[int]) -> list[tuple[Tensor, Tensor]]:
+            memory = like.new_empty(size, sum(groups))
+            ends = accumulate(groups)
+            return [(memory[:, end - own : end], memory[:, :end]) for own, end in zip(groups, ends, strict=True)]
+
+        def room() -> list[tuple[Tensor, ...]]:
+            pairs = zip(own_and_earlier(self.features), own_and_earlier(self.half), strict=True)
+            return [wide + narrow for wide, narrow in pairs]
+
+        # In grey, nothing is needed later: all blocks use the same memory, which so stays in the cache.
+        rooms = [room()] * blocks if len(self.half) == 1 else [room() for _ in range(blocks)]
+        self.rooms = list(zip(*rooms, strict=True))  # by channel, then by block
 
 
 class PixelCNN(AutoregressiveModel):
@@ -163,18 +209,12 @@ class PixelCNNStep(Stepper):
     def __init__(self, model: PixelCNN, wave: Wavefront, label: Tensor | None):
         super().__init__(model, wave)
         self.stem = model.stem.stepper(wave, True if label is None else model.stem.bias + model.class_bias(label))
-        self.blocks: list[ResidualStep] = []
-        lacks = None
-        for block in model.blocks:
-            self.blocks.append(ResidualStep(block, wave, lacks))
-            lacks = self.blocks[-1].lacks
-        self.head = model.head.stepper(wave, lacks)
+        self.blocks = ResidualBlocksStep(model.blocks, wave) if model.blocks else None
+        self.head = model.head.stepper(wave, None if self.blocks is None else self.blocks.lacks)
 
     def predict(self, front: Front) -> Conditionals:
         h = self.stem(front)
-        for block in self.blocks:
-            h = block(front, h)
-        return self.head(front, h)
+        return self.head(front, h if self.blocks is None else self.blocks(front, h))
 
     def put(self, front: Front, levels: Tensor) -> None:
-        self.stem.put(front, self.scaled[levels])
+        self.stem.put(front, self.scaled.index_select(0, levels))

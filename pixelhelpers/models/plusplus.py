@@ -136,19 +136,20 @@ class ResidualRowStep:
 class ResidualPixelStep:
     """`GatedResidual.forward` for one pixel, `[N, hidden]`.
 
-    What the first link gives must have been computed, and comes as `linked`, None for a block without.
+    What the first link gives, and the bias of the first convolution, must have been computed and come as `linked`; a
+    block without links gets none. Of all features that it reads, `concat_elu` comes along: others read them, too.
     """
 
     def __init__(self, block: GatedResidual, wave: Wavefront, label: Tensor | None):
         bias = block.bias(label)
-        self.look = block.look.stepper(wave)
-        self.gates = block.gates.stepper(wave, None if bias is None else block.gates.bias + bias)
+        self.look = block.look.stepper(wave, bias=not block.links)
+        self.gates = block.gates.stepper(wave, True if bias is None else block.gates.bias + bias)
         self.links = [PixelStep(link) for link in block.links[1:]]
 
-    def __call__(self, front: Front, x: Tensor, linked: Tensor | None = None, *others: Tensor) -> Tensor:
-        h = self.look(front, concat_elu(x), onto=linked)
+    def __call__(self, front: Front, x: Tensor, read: Tensor, linked: Tensor | None = None, *others: Tensor) -> Tensor:
+        h = self.look(front, read, onto=linked)
         for link, other in zip(self.links, others, strict=True):
-            h = link.onto(h, concat_elu(other))
+            h = link.onto(h, other)
         return self.gated(front, x, h)
 
     def gated(self, front: Front, x: Tensor, h: Tensor) -> Tensor:
@@ -192,21 +193,27 @@ class TwoStreamsStep:
     """`TwoStreams.forward` in two parts: `row` once per row for the stream above, then `pixel` for the one beside."""
 
     def __init__(self, block: TwoStreams, wave: Wavefront, label: Tensor | None):
-        self.wave, self.link = wave, block.beside.links[0]
+        self.wave, self.link, self.bias = wave, block.beside.links[0], block.beside.look.bias
         self.above, self.beside = ResidualRowStep(block.above, label), ResidualPixelStep(block.beside, wave, label)
         self.linked: tuple[Tensor, ...] = ()  # what the row above tells each of its pixels, by column [N, hidden]
 
     def row(self, above: Tensor, *short_cut: Tensor) -> Tensor:
         """From and to `[N, hidden, 1, W]`."""
         above = self.above(above, *short_cut)
-        self.linked = by_column(self.link(concat_elu(above))).unbind(0)
+        self.linked = by_column(F.conv2d(concat_elu(above), self.link.weight, self.bias)).unbind(0)
         return above
 
-    def pixel(self, front: Front, beside: Tensor, *short_cut: Tensor) -> Tensor:
-        """From and to `[N, hidden]`; for a band `[front.columns * N, hidden]`."""
+    def pixel(self, front: Front, beside: Tensor, *read: Tensor) -> Tensor:
+        """From and to `[N, hidden]`; for a band `[front.columns * N, hidden]`.
+
+        Arguments:
+            front: the pixel, or a band of pixels.
+            beside: their features.
+            read: `concat_elu` of these, then of the short-cut, if the block has one.
+        """
         column = self.wave.column(front)
         linked = self.linked[column] if front.columns == 1 else torch.cat(self.linked)
-        return self.beside(front, beside, linked, *short_cut)
+        return self.beside(front, beside, read[0], linked, *read[1:])
 
 
 class Hourglass(nn.Module):
@@ -294,12 +301,16 @@ class HourglassStep:
 
     def pixel(self, front: Front, beside: Tensor) -> Tensor:
         """From and to `[front.columns * N, hidden]`."""
-        short_cuts = [beside]
+        short_cuts = [concat_elu(beside)]
         for block in self.down:
-            short_cuts.append(block.pixel(front, short_cuts[-1]))
-        beside = short_cuts.pop() if self.inner is None else self._pixel_within(front, short_cuts[-1])
+            beside = block.pixel(front, beside, short_cuts[-1])
+            short_cuts.append(concat_elu(beside))
+        if self.inner is None:
+            short_cuts.pop()
+        else:
+            beside = self._pixel_within(front, beside)
         for block in self.up:
-            beside = block.pixel(front, beside, short_cuts.pop())
+            beside = block.pixel(front, beside, concat_elu(beside), short_cuts.pop())
         return beside
 
     def _pixel_within(self, front: Front, beside: Tensor) -> Tensor:
@@ -419,7 +430,7 @@ class PlusPlusStep(Stepper):
         return self.head(front, self.features)
 
     def put(self, front: Front, levels: Tensor) -> None:
-        self.rows.put(front, self.scaled[levels])
+        self.rows.put(front, self.scaled.index_select(0, levels))
         self.head.put(front, levels)
 
     def read(self, row: Front, levels: Tensor) -> bool:
