@@ -1,5 +1,5 @@
 """The other way to run: `raster_order`; a `Front` of pixels, all `Fronts` of a batch, the `Wavefront`; the caches
-`Past` and `DrawnRows`; `by_channel`; `by_column`; and the steps of convolutions.
+`Past` and `DrawnRows`; `beside_earlier`, `by_channel`, `by_column`; and the steps of convolutions.
 
 A masked convolution with a kernel of side k looks k // 2 columns to the right in the rows above. So the
 first pixel of a row need not wait for the end of the row above: it is enough that the row above is
@@ -22,7 +22,7 @@ Neighbouring fronts that a layer takes at once are a band: one product for all o
 """
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
@@ -242,6 +242,22 @@ class Past:
         return columns.reshape(*self.layers, -1, self.reach)
 
 
+def beside_earlier(size: int, groups: list[int], like: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Makes memory for features of pixels, for each image channel the place of its own, and of these with earlier ones.
+
+    Arguments:
+        size: number of pixels.
+        groups: how many features belong to each image channel.
+        like: a tensor of the precision and on the device of the features.
+
+    Example:
+        >>> [(own.shape[1], all.shape[1]) for own, all in beside_earlier(5, [3, 2, 2], like=torch.zeros(()))]
+        [(3, 3), (2, 5), (2, 7)]
+    """
+    memory, ends = like.new_empty(size, sum(groups)), accumulate(groups)
+    return [(memory[:, end - own : end], memory[:, :end]) for own, end in zip(groups, ends, strict=True)]
+
+
 def by_channel(weight: Tensor, inputs: list[int], outputs: list[int]) -> list[Tensor]:
     """Cuts a product's right factor: for each image channel what leads from its own and earlier features to its own.
 
@@ -302,16 +318,13 @@ class ConvStep:
         else:
             self.past.put(front, x)
 
-    def __call__(
-        self, front: Front, x: Tensor | None = None, onto: Tensor | None = None, into: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, front: Front, x: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
         """Computes `[front.size, outputs of front.channel]`.
 
         Arguments:
             front: the front.
             x: what `put` takes; None for a layer of type A, which gets it after it is drawn.
-            onto: features to add the result to: in place, or, where there is an `into`,
-            into: which memory to write the sum to.
+            onto: features to add the result to, in place.
         """
         channel = front.channel
         if self.past is not None:
@@ -323,10 +336,7 @@ class ConvStep:
                 self.put(front, x)
             x = self.now[0] if len(self.now) == 1 else torch.cat(self.now, 1)
         weight = self.weight[channel]
-        if onto is None:
-            y = torch.mm(x, weight)
-        else:
-            y = onto.addmm_(x, weight) if into is None else torch.addmm(onto, x, weight, out=into)
+        y = torch.mm(x, weight) if onto is None else onto.addmm_(x, weight)
         if self.bias is None:
             return y
         bias = self.bias[channel]  # quicker than `torch.addmm(bias, x, weight)`, which first copies it into every line

@@ -227,9 +227,15 @@ def test_in_single_precision_images_part_only_at_the_edge_of_a_level():
 
 @every_model
 def test_cached_does_each_values_work_once(kind):
-    """The multiply-adds of drawing an image are those of one forward pass over it."""
+    """The multiply-adds of drawing an image are those of one forward pass over it.
+
+    One hundredth is for what a pass has not: probabilities of a mixture, a row of zeros under Gated PixelCNN's stem.
+    """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
+
+    def in_place(total, left, right, **_):  # which PyTorch's counter leaves out
+        return 2 * left[0] * left[1] * right[1]
 
     for channels in (1, 3):
         model = kind(levels=8, hidden=24, blocks=3, image_channels=channels).eval()
@@ -238,9 +244,9 @@ def test_cached_does_each_values_work_once(kind):
         # The fused kernel of attention is not counted, the one in steps is.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as one_pass, torch.no_grad():
             model(torch.zeros(2, channels, 12, 12, dtype=torch.uint8))
-        with FlopCounterMode(display=False) as drawing:
+        with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as drawing:
             sample(model, 2, shape=(12, 12))
-        assert drawing.get_total_flops() <= one_pass.get_total_flops()
+        assert drawing.get_total_flops() <= 1.01 * one_pass.get_total_flops()
 
 
 def test_caches_belong_to_the_call():

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import require
 from ..layers import DownShiftedConv2d, MaskedConv2d, group_sizes, shift_down
-from ..stepping import ConvStep, Front, Wavefront
+from ..stepping import ConvStep, Front, Wavefront, beside_earlier, by_channel
 from .base import AutoregressiveModel, Recipe, Stepper
 from .heads import Conditionals, SoftmaxHead
 
@@ -161,26 +161,35 @@ class HorizontalStep:
         weights = (block.across.live(block.across.weight * block.across.mask).detach() for block in blocks)
         weights = [weight[:, :, 0].permute(2, 1, 0).flatten(0, 1) for weight in weights]  # (column, input), output
         self.across = [[part.contiguous() for part in weight.split(self.outputs, 1)] for weight in weights]
-        self.out = [block.out.stepper(wave, bias=False) for block in blocks]
+        self.out = [
+            by_channel((block.out.weight * block.out.mask).detach()[:, :, 0, 0].T, self.inputs, self.inputs)
+            for block in blocks
+        ]
         # [before each block and after the last, row and image, older and newer, feature]; to the left of a row all
         # features are zero
         self.newest = (-lacks)[:, None, None].repeat(1, wave.height * wave.count, 2, 1)
         self.rows = (-1, -1)  # the first row of the front, and how many
+        self.size = 0  # of the fronts that there is memory for
 
     def __call__(self, front: Front, h: Tensor, links: list[Tensor]) -> Tensor:
         """From and to the features `[front.size, of the front's channel]`."""
-        if front.channel == 0:
+        channel = front.channel
+        if channel == 0:
             self._move_on(front)
-        h = self.own[0][front.channel].copy_(h)
-        for window, across, link, out, own in zip(
-            self.windows, self.across, links, self.out, self.own[1:], strict=True
+        h, h_and_link, value, strength = self.own[0][channel].copy_(h), self.h_and_link, *self.halves
+        for window, across, link, gated, out, own in zip(
+            self.windows, self.across, links, self.gated, self.out, self.own[1:], strict=True
         ):
-            link = link if self.wave.channels == 1 else link.split(self.outputs, 1)[front.channel]
-            h_and_link = link.addmm_(window, across[front.channel])
-            h = out(front, _gate(h_and_link), onto=h, into=own[front.channel])
+            link = link if self.wave.channels == 1 else link.split(self.outputs, 1)[channel]
+            torch.addmm(link, window, across[channel], out=h_and_link)
+            gated, all_gated = gated[channel]
+            torch.mul(value.tanh_(), strength.sigmoid_(), out=gated)
+            h = torch.addmm(h, all_gated, out[channel], out=own[channel])
         return h
 
     def _move_on(self, front: Front) -> None:
+        if front.size != self.size:
+            self._make_room(front.size)
         if (front.first, front.rows) != self.rows:
             self.rows, begin = (front.first, front.rows), front.first * self.wave.count
             newest = self.newest[:, begin : begin + front.size]
@@ -188,6 +197,16 @@ class HorizontalStep:
             self.windows = newest[:-1].flatten(2).unbind(0)
             self.own = [own.split(self.inputs, 1) for own in self.newer.unbind(0)]
         self.older.copy_(self.newer)
+
+    def _make_room(self, size: int) -> None:
+        """Makes the memory for fronts of this size: fresh memory, and views of it, cost time in every turn."""
+        self.size, like = size, self.wave.like
+        self.h_and_link = like.new_empty(size, self.outputs[0])
+        self.halves = self.h_and_link.chunk(2, 1)
+        if self.wave.channels == 1:  # nothing is needed later
+            self.gated = [beside_earlier(size, self.inputs, like)] * len(self.out)
+        else:
+            self.gated = [beside_earlier(size, self.inputs, like) for _ in self.out]
 
 
 class GatedPixelCNN(AutoregressiveModel):

@@ -15,7 +15,6 @@ References:
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 
 from ..errors import require
 from ..layers import MaskedConv2d, ReluStep, group_sizes
-from ..stepping import Front, Past, Wavefront
+from ..stepping import Front, Past, Wavefront, beside_earlier
 from .base import AutoregressiveModel, Recipe, Stepper, at_least
 from .heads import Conditionals, SoftmaxHead
 
@@ -117,17 +116,12 @@ class ResidualBlocksStep:
         self.size, like, blocks = size, self.wave.like, len(self.layers[0])
         self.products = [like.new_empty(size, features) for features in self.half]
 
-        def own_and_earlier(groups: list[int]) -> list[tuple[Tensor, Tensor]]:
-            memory = like.new_empty(size, sum(groups))
-            ends = accumulate(groups)
-            return [(memory[:, end - own : end], memory[:, :end]) for own, end in zip(groups, ends, strict=True)]
-
         def room() -> list[tuple[Tensor, ...]]:
-            pairs = zip(own_and_earlier(self.features), own_and_earlier(self.half), strict=True)
+            pairs = zip(*(beside_earlier(size, groups, like) for groups in (self.features, self.half)), strict=True)
             return [wide + narrow for wide, narrow in pairs]
 
         # In grey, nothing is needed later: all blocks use the same memory, which so stays in the cache.
-        rooms = [room()] * blocks if len(self.half) == 1 else [room() for _ in range(blocks)]
+        rooms = [room()] * blocks if self.wave.channels == 1 else [room() for _ in range(blocks)]
         self.rooms = list(zip(*rooms, strict=True))  # by channel, then by block
 
 
