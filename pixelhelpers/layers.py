@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import require
-from .stepping import ConvStep, Front, Wavefront, by_channel
+from .stepping import ConvStep, Front, Wavefront
 
 
 def channel_groups(features: int, image_channels: int) -> Tensor:
@@ -235,16 +235,11 @@ class ReluStep:
         inputs, outputs = (group_sizes(features, wave.channels) for features in (layer.in_channels, layer.out_channels))
         self.lacks = layer.bias.detach() + weight[:, :, 0, 0] @ lacks  # what the result lacks
         self.floors = (-lacks).split(inputs)
-        self.weights = by_channel(weight[:, :, 0, 0].T, inputs, outputs)
-        self.earlier: list[Tensor] = []  # of the pixel's channels so far, for colour
+        self.conv = ConvStep(wave, weight, None, None, inputs, outputs)
 
     def __call__(self, front: Front, x: Tensor) -> Tensor:
         """From features `[front.size, in]` to `[front.size, out]`, of the front's channel."""
-        x = torch.maximum(x, self.floors[front.channel])
-        if len(self.weights) > 1:
-            self.earlier[front.channel :] = [x]
-            x = torch.cat(self.earlier, 1)
-        return torch.mm(x, self.weights[front.channel])
+        return self.conv(front, torch.maximum(x, self.floors[front.channel]))
 
 
 class DownShiftedConv2d(nn.Conv2d):

@@ -1,5 +1,5 @@
 """The other way to run: `raster_order`; a `Front` of pixels, all `Fronts` of a batch, the `Wavefront`; the caches
-`Past` and `DrawnRows`; `beside_earlier`, `by_channel`, `by_column`; and the steps of convolutions.
+`Past` and `DrawnRows`; `beside_earlier`; `by_column`; and the steps of convolutions.
 
 A masked convolution with a kernel of side k looks k // 2 columns to the right in the rows above. So the
 first pixel of a row need not wait for the end of the row above: it is enough that the row above is
@@ -258,21 +258,6 @@ def beside_earlier(size: int, groups: list[int], like: Tensor) -> list[tuple[Ten
     return [(memory[:, end - own : end], memory[:, :end]) for own, end in zip(groups, ends, strict=True)]
 
 
-def by_channel(weight: Tensor, inputs: list[int], outputs: list[int]) -> list[Tensor]:
-    """Cuts a product's right factor: for each image channel what leads from its own and earlier features to its own.
-
-    Arguments:
-        weight: `[in, out]`.
-        inputs: how many of the inputs belong to each image channel.
-        outputs: how many of the outputs do.
-
-    Example:
-        >>> [tuple(part.shape) for part in by_channel(torch.zeros(6, 9), [2, 2, 2], [3, 3, 3])]
-        [(2, 3), (4, 3), (6, 3)]
-    """
-    return [part[: sum(inputs[: c + 1])].contiguous() for c, part in enumerate(weight.split(outputs, 1))]
-
-
 class ConvStep:
     """A causal convolution that computes front after front and remembers what it has been given.
 
@@ -301,8 +286,9 @@ class ConvStep:
     ):
         inputs, outputs = inputs or [weight.shape[1]], outputs or [weight.shape[0]]
         self.past = None if window is None else Past(wave, inputs, *window)
-        if self.past is None:
-            self.weight = by_channel(weight.detach()[:, :, 0, 0].T, inputs, outputs)
+        if self.past is None:  # nothing but the pixel itself, up to the channel in question
+            parts = enumerate(weight.detach()[:, :, 0, 0].T.split(outputs, 1))
+            self.weight = [part[: sum(inputs[: channel + 1])].contiguous() for channel, part in parts]
         else:
             self.weight = self.past.right_factors(weight, outputs)
         self.bias = None

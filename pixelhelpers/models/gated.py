@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import require
 from ..layers import DownShiftedConv2d, MaskedConv2d, group_sizes, shift_down
-from ..stepping import ConvStep, Front, Wavefront, beside_earlier, by_channel
+from ..stepping import ConvStep, Front, Wavefront, beside_earlier
 from .base import AutoregressiveModel, Recipe, Stepper
 from .heads import Conditionals, SoftmaxHead
 
@@ -161,10 +161,7 @@ class HorizontalStep:
         weights = (block.across.live(block.across.weight * block.across.mask).detach() for block in blocks)
         weights = [weight[:, :, 0].permute(2, 1, 0).flatten(0, 1) for weight in weights]  # (column, input), output
         self.across = [[part.contiguous() for part in weight.split(self.outputs, 1)] for weight in weights]
-        self.out = [
-            by_channel((block.out.weight * block.out.mask).detach()[:, :, 0, 0].T, self.inputs, self.inputs)
-            for block in blocks
-        ]
+        self.out = [block.out.stepper(wave, bias=False).weight for block in blocks]
         # [before each block and after the last, row and image, older and newer, feature]; to the left of a row all
         # features are zero
         self.newest = (-lacks)[:, None, None].repeat(1, wave.height * wave.count, 2, 1)

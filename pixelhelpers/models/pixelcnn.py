@@ -87,7 +87,8 @@ class ResidualBlocksStep:
             bias = squeeze.lacks.expand(look.padding[0] + 1, 1, 1, -1).split(self.half, -1)
             kernels = self.past.right_factors(look.live(block.look.weight * block.look.mask), self.half)
             widen = ReluStep(block.widen, wave, block.look.bias.detach())
-            layers.append(zip(squeeze.floors, squeeze.weights, bias, kernels, widen.floors, widen.weights, strict=True))
+            parts = (squeeze.floors, squeeze.conv.weight, bias, kernels, widen.floors, widen.conv.weight)
+            layers.append(zip(*parts, strict=True))
             lacks = lacks + widen.lacks
         self.lacks = lacks  # what the features lack after the last block, `[hidden]`
         self.layers = list(zip(*layers, strict=True))  # by channel, then by block
